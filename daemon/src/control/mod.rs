@@ -1,0 +1,1 @@
+//! Room `control`: not built yet.

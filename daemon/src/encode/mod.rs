@@ -1,0 +1,1 @@
+//! Room `encode`: not built yet.

@@ -1,0 +1,20 @@
+//! What walks the corridor: the types that rooms hand to each other.
+//!
+//! In: nothing. Out: nothing. Plain data without I/O and without a GPU; every room may use it.
+//! Nothing here fails; the constructors state what they require.
+
+mod frame;
+mod object;
+mod output;
+mod packet;
+mod picture;
+mod rect;
+mod tensor;
+
+pub use frame::{Frame, FrameMeta};
+pub use object::{Objects, Run, Score};
+pub use output::{Change, Event, Output, Severity, Shape, ShapeKind, State, View};
+pub use packet::{Codec, Packet, PacketKind, StreamInfo};
+pub use picture::{Colorimetry, Matrix, Picture, PixelFormat, Planes, Range};
+pub use rect::{Rect, Size};
+pub use tensor::{ElementType, Tensor, TensorData};

@@ -1,0 +1,50 @@
+//! Compressed packets as they came from the source, and what is known of a source.
+
+use std::sync::Arc;
+
+use super::{PixelFormat, Size};
+
+/// What a packet carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum PacketKind {
+    /// Video.
+    Video,
+    /// Audio.
+    Audio,
+}
+
+/// Codec of a compressed stream, by its GStreamer media type ("video/x-h264").
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Codec(pub Arc<str>);
+
+/// One compressed packet (an access unit, or an audio frame).
+#[derive(Debug, Clone)]
+pub struct Packet {
+    /// Video or audio.
+    pub kind: PacketKind,
+    /// Whether decoding can start here.
+    pub key: bool,
+    /// Stream time in nanoseconds, on the clock of [`super::FrameMeta::pts`].
+    pub pts: u64,
+    /// Decoding time in nanoseconds.
+    pub dts: u64,
+    /// The bytes.
+    pub data: Arc<[u8]>,
+}
+
+/// What is known of a source once its first frame has come.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StreamInfo {
+    /// Size of the frames.
+    pub size: Size,
+    /// Nominal frames a second, as a fraction; (0, 1) where unknown or variable.
+    pub rate: (u32, u32),
+    /// Layout of decoded frames.
+    pub format: PixelFormat,
+    /// Codec of the source; `None` for a scene that the daemon renders itself.
+    pub codec: Option<Codec>,
+    /// Name of the decoder element in use, for the status ("avdec_h264").
+    pub decoder: String,
+    /// Whether frames come at the pace of a clock and cannot wait.
+    pub live: bool,
+}

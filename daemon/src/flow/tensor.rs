@@ -1,0 +1,65 @@
+//! A tensor in host memory.
+
+/// Element type of a tensor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ElementType {
+    /// 32-bit float.
+    F32,
+    /// 16-bit float (IEEE 754 binary16).
+    F16,
+    /// 8-bit unsigned integer.
+    U8,
+}
+
+/// The elements of a tensor.
+#[derive(Debug, Clone, PartialEq)]
+pub enum TensorData {
+    /// 32-bit floats.
+    F32(Vec<f32>),
+    /// 16-bit floats.
+    F16(Vec<half::f16>),
+    /// Bytes.
+    U8(Vec<u8>),
+}
+
+/// A tensor in host memory, row-major, the last axis fastest.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tensor {
+    /// Length of each axis.
+    pub shape: Vec<usize>,
+    /// Elements; as many as the product of the axes.
+    pub data: TensorData,
+}
+
+impl Tensor {
+    /// A tensor of zeros.
+    #[must_use]
+    pub fn zeros(element: ElementType, shape: &[usize]) -> Self {
+        let len = shape.iter().product();
+        let data = match element {
+            ElementType::F32 => TensorData::F32(vec![0.0; len]),
+            ElementType::F16 => TensorData::F16(vec![half::f16::ZERO; len]),
+            ElementType::U8 => TensorData::U8(vec![0; len]),
+        };
+        Self { shape: shape.to_vec(), data }
+    }
+
+    /// Element type.
+    #[must_use]
+    pub fn element(&self) -> ElementType {
+        match self.data {
+            TensorData::F32(_) => ElementType::F32,
+            TensorData::F16(_) => ElementType::F16,
+            TensorData::U8(_) => ElementType::U8,
+        }
+    }
+
+    /// The elements where they are 32-bit floats.
+    #[must_use]
+    pub fn as_f32(&self) -> Option<&[f32]> {
+        match &self.data {
+            TensorData::F32(values) => Some(values),
+            _ => None,
+        }
+    }
+}

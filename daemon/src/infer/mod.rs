@@ -1,0 +1,1 @@
+//! Room `infer`: not built yet.

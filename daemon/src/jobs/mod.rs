@@ -1,0 +1,1 @@
+//! Room `jobs`: not built yet.

@@ -1,0 +1,3 @@
+//! Room `pipeline`: not built yet.
+
+pub mod lane;

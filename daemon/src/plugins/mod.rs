@@ -1,0 +1,1 @@
+//! Room `plugins`: not built yet.

@@ -1,0 +1,1 @@
+//! Room `postprocess`: not built yet.

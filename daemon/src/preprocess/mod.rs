@@ -1,0 +1,1 @@
+//! Room `preprocess`: not built yet.

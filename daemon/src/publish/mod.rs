@@ -1,0 +1,1 @@
+//! Room `publish`: not built yet.

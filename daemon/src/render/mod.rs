@@ -1,0 +1,1 @@
+//! Room `render`: not built yet.

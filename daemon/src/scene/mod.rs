@@ -1,0 +1,1 @@
+//! Room `scene`: not built yet.

@@ -1,0 +1,1 @@
+//! Room `service`: not built yet.

@@ -1,0 +1,1 @@
+//! Room `telemetry`: not built yet.

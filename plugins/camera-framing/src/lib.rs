@@ -1,0 +1,1 @@
+//! Plugin `camera-framing`: not built yet.

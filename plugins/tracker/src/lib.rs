@@ -1,0 +1,1 @@
+//! Plugin `tracker`: not built yet.

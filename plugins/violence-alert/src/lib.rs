@@ -1,0 +1,1 @@
+//! Plugin `violence-alert`: not built yet.

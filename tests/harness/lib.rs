@@ -1,0 +1,11 @@
+//! The harness: real servers and shared helpers that the scenarios use.
+//!
+//! Each module owns one kind of server or file; what it starts, it stops when dropped.
+
+pub mod daemon;
+pub mod data;
+pub mod mosquitto;
+pub mod plugins;
+pub mod rtmp;
+pub mod rtsp;
+pub mod score;

@@ -1,0 +1,9 @@
+//! The scenarios, in one binary so that they link once: each module is one part of what Watchpost must show.
+
+mod golden;
+mod ingest;
+mod main_job;
+mod mqtt;
+mod outputs;
+mod plugins;
+mod scenes;
