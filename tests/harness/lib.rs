@@ -2,6 +2,8 @@
 //!
 //! Each module owns one kind of server or file; what it starts, it stops when dropped.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 pub mod daemon;
 pub mod data;
 pub mod mosquitto;

@@ -1,5 +1,7 @@
 //! The scenarios, in one binary so that they link once: each module is one part of what Watchpost must show.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
 mod golden;
 mod ingest;
 mod main_job;
