@@ -1,9 +1,17 @@
 //! Files → merged → validated [`Settings`]; model folders → [`Manifest`]. Errors name file, line and key.
 //!
-//! Any room may use the types; only `app` and `control` load files.
+//! Any room may use the types; only `app` and `jobs` load files.
 
+mod load;
 pub mod manifest;
+mod origin;
 pub mod settings;
+mod validate;
 
+#[cfg(test)]
+mod tests;
+
+pub use load::{ConfigError, Loaded, Problem, load, load_with, merge};
 pub use manifest::Manifest;
+pub use origin::Origin;
 pub use settings::Settings;

@@ -1,0 +1,129 @@
+//! Tests of the configuration: merging, places of errors, validation.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use super::{ConfigError, Settings, load_with, merge};
+
+fn parse(text: &str) -> Result<Settings, ConfigError> {
+    merge(&[(Path::new("watchpost.toml"), text.to_owned())], &HashMap::new())
+}
+
+fn error(text: &str) -> String {
+    parse(text).unwrap_err().to_string()
+}
+
+const GOOD: &str = r#"
+box.name   = "gate-7"
+mqtt.url   = "mqtt://127.0.0.1:1883"
+accel.lane = "auto"
+models.people.path   = "people"
+models.violence.path = "violence"
+
+[streams.entrance]
+source  = "rtsp://camera-3/main"
+models.people     = { sample = "fps:10" }
+models.violence   = {}
+plugins.tracker   = { order = 1 }
+plugins.fights    = { order = 2, use = "violence-alert", enter = 0.7 }
+plugins.follow    = { order = 3, use = "camera-framing", mode = "group" }
+masks.neighbour   = { polygon = [[0, 0], [320, 0], [320, 200]] }
+outputs.wide      = { serve = "rtsp" }
+outputs.live      = { to = "rtmp://live/x", view = "follow/main", size = "1280x720", bitrate = "4M" }
+"#;
+
+#[test]
+fn the_design_s_example_parses() {
+    let settings = parse(GOOD).unwrap();
+    let stream = &settings.streams["entrance"];
+    assert_eq!(settings.box_.name, "gate-7");
+    assert_eq!(stream.plugins["fights"].config["enter"], 0.7);
+    assert_eq!(stream.plugins["fights"].use_.as_deref(), Some("violence-alert"));
+    assert_eq!(stream.outputs["live"].bitrate.unwrap().0, 4_000_000);
+    assert_eq!(stream.outputs["live"].size.unwrap().to_string(), "1280x720");
+    assert_eq!(stream.models["people"].sample.unwrap().to_string(), "fps:10");
+}
+
+#[test]
+fn an_unknown_key_is_named_with_its_line() {
+    let text = error("box.name = \"a\"\n[streams.x]\nsource = \"a.mp4\"\nsorce = 1\n");
+    assert!(text.starts_with("watchpost.toml:4: streams.x.sorce: unknown key `sorce`"), "{text}");
+}
+
+#[test]
+fn a_wrong_type_is_named_with_its_line() {
+    let text = error("[streams.x]\nsource = \"a.mp4\"\nin_flight = \"many\"\n");
+    assert!(text.starts_with("watchpost.toml:3: streams.x.in_flight: invalid type"), "{text}");
+}
+
+#[test]
+fn a_syntax_error_is_named_with_its_line() {
+    let text = error("box.name = \"a\"\nmqtt = = 1\n");
+    assert!(text.starts_with("watchpost.toml:2:"), "{text}");
+}
+
+#[test]
+fn every_problem_is_reported_at_once() {
+    let text = error(
+        "[streams.x]\nsource = \"a.mp4\"\nmodels.dog = {}\noutputs.o = { serve = \"rtsp\", to = \"rtmp://x/y\" }\noutputs.p = { serve = \"rtsp\", view = \"follow/main\" }\n",
+    );
+    let lines: Vec<_> = text.lines().collect();
+    assert_eq!(lines.len(), 3, "{text}");
+    assert!(lines[0].starts_with("watchpost.toml:3: streams.x.models.dog: no such model"), "{text}");
+    assert!(lines[1].starts_with("watchpost.toml:4: streams.x.outputs.o: expected exactly one"), "{text}");
+    assert!(
+        lines[2].contains("streams.x.outputs.p.view: the stream has no plugin entry \"follow\""),
+        "{text}"
+    );
+}
+
+#[test]
+fn drop_ins_win_in_the_order_of_their_names_and_variables_over_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let main = folder.path().join("watchpost.toml");
+    std::fs::write(&main, "box.name = \"a\"\nmqtt.prefix = \"p\"\n").unwrap();
+    std::fs::create_dir(folder.path().join("conf.d")).unwrap();
+    std::fs::write(
+        folder.path().join("conf.d/20.toml"),
+        "box.name = \"c\"\n[streams.two]\nsource = \"2.mp4\"\n",
+    )
+    .unwrap();
+    std::fs::write(
+        folder.path().join("conf.d/10.toml"),
+        "box.name = \"b\"\n[streams.one]\nsource = \"1.mp4\"\n",
+    )
+    .unwrap();
+    std::fs::write(folder.path().join("conf.d/30.toml.bak"), "nonsense").unwrap();
+    let variables = HashMap::from([
+        ("WATCHPOST_MQTT__URL".to_owned(), "off".to_owned()),
+        ("WATCHPOST_TEST_DATA".to_owned(), "not a key".to_owned()),
+    ]);
+    let loaded = load_with(&main, &variables).unwrap();
+    assert_eq!(loaded.settings.box_.name, "c");
+    assert_eq!(loaded.settings.mqtt.prefix, "p");
+    assert_eq!(loaded.settings.mqtt.url, "off");
+    assert_eq!(loaded.settings.streams.len(), 2);
+    assert_eq!(loaded.files.len(), 3);
+}
+
+#[test]
+fn a_bad_variable_is_named() {
+    let variables = HashMap::from([("WATCHPOST_MQTT__URL".to_owned(), "http://x".to_owned())]);
+    let text = merge(&[(Path::new("w.toml"), String::new())], &variables).unwrap_err().to_string();
+    assert!(
+        text.starts_with("environment variable WATCHPOST_MQTT__URL: mqtt.url: expected mqtt://"),
+        "{text}"
+    );
+}
+
+#[test]
+fn credentials_in_the_broker_s_address_are_refused() {
+    assert!(error("mqtt.url = \"mqtt://u:p@host\"").contains("password_file"));
+}
+
+#[test]
+fn an_empty_configuration_is_valid() {
+    let settings = parse("").unwrap();
+    assert!(!settings.box_.name.is_empty());
+    assert!(settings.streams.is_empty());
+}
