@@ -1,0 +1,177 @@
+//! A histogram with logarithmic buckets: how long things take, how large they are.
+//!
+//! In: [`Histogram::record`] from any thread, without a lock. Out: [`Distribution`] with quantiles. Owned by
+//! whoever holds a clone; cannot fail (not-a-number and negative values count as 0).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Buckets per doubling; a quantile is off by at most half a bucket, about 6 %.
+const PER_DOUBLING: u64 = 8;
+/// Smallest power of two told apart: 2^-30, about a nanosecond where values are seconds.
+const LOWEST: i64 = -30;
+/// Doublings covered: up to 2^34.
+const DOUBLINGS: u64 = 64;
+const BUCKETS: usize = (PER_DOUBLING * DOUBLINGS) as usize;
+
+/// A histogram. Clones record together. Values are in the unit that the metric's name ends in (seconds,
+/// bytes), from 2^-30 to 2^34.
+#[derive(Debug, Clone)]
+pub struct Histogram(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    buckets: Box<[AtomicU64]>,
+    count: AtomicU64,
+    /// Sum as f64 bits.
+    sum: AtomicU64,
+    /// Largest as f64 bits; for values that are not negative the bits order as the numbers do.
+    max: AtomicU64,
+}
+
+/// What a histogram has seen.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Distribution {
+    /// Values recorded.
+    pub count: u64,
+    /// Their sum.
+    pub sum: f64,
+    /// Median.
+    pub p50: f64,
+    /// 99th percentile.
+    pub p99: f64,
+    /// Largest.
+    pub max: f64,
+}
+
+impl Default for Histogram {
+    fn default() -> Self {
+        Self(Arc::new(Inner {
+            buckets: (0..BUCKETS).map(|_| AtomicU64::new(0)).collect(),
+            count: AtomicU64::new(0),
+            sum: AtomicU64::new(0),
+            max: AtomicU64::new(0),
+        }))
+    }
+}
+
+/// An f64's exponent and its top three bits of mantissa, read as one number, are a logarithmic scale with
+/// eight steps per doubling.
+fn bucket(value: f64) -> usize {
+    let step = (value.to_bits() >> 49) as i64;
+    let first = (1023 + LOWEST) * PER_DOUBLING as i64;
+    (step - first).clamp(0, BUCKETS as i64 - 1) as usize
+}
+
+/// The middle of a bucket.
+fn middle(bucket: usize) -> f64 {
+    let step = (1023 + LOWEST) as u64 * PER_DOUBLING + bucket as u64;
+    f64::from_bits((step << 49) | (1 << 48))
+}
+
+impl Histogram {
+    /// A histogram that no registry knows.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Records one value.
+    pub fn record(&self, value: f64) {
+        let value = if value > 0.0 { value } else { 0.0 };
+        self.0.buckets[bucket(value)].fetch_add(1, Ordering::Relaxed);
+        self.0.count.fetch_add(1, Ordering::Relaxed);
+        self.0.max.fetch_max(value.to_bits(), Ordering::Relaxed);
+        let mut old = self.0.sum.load(Ordering::Relaxed);
+        loop {
+            let new = (f64::from_bits(old) + value).to_bits();
+            match self.0.sum.compare_exchange_weak(old, new, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return,
+                Err(seen) => old = seen,
+            }
+        }
+    }
+
+    /// Records a time, in seconds.
+    pub fn record_duration(&self, time: Duration) {
+        self.record(time.as_secs_f64());
+    }
+
+    /// The value below which the share `q` (0 to 1) of all values lie; 0 without any.
+    #[must_use]
+    pub fn quantile(&self, q: f64) -> f64 {
+        let counts: Vec<u64> = self.0.buckets.iter().map(|b| b.load(Ordering::Relaxed)).collect();
+        quantile(&counts, q, f64::from_bits(self.0.max.load(Ordering::Relaxed)))
+    }
+
+    /// What it has seen.
+    #[must_use]
+    pub fn distribution(&self) -> Distribution {
+        let counts: Vec<u64> = self.0.buckets.iter().map(|b| b.load(Ordering::Relaxed)).collect();
+        let max = f64::from_bits(self.0.max.load(Ordering::Relaxed));
+        Distribution {
+            count: self.0.count.load(Ordering::Relaxed),
+            sum: f64::from_bits(self.0.sum.load(Ordering::Relaxed)),
+            p50: quantile(&counts, 0.5, max),
+            p99: quantile(&counts, 0.99, max),
+            max,
+        }
+    }
+}
+
+fn quantile(counts: &[u64], q: f64, max: f64) -> f64 {
+    let total: u64 = counts.iter().sum();
+    if total == 0 {
+        return 0.0;
+    }
+    let rank = ((q.clamp(0.0, 1.0) * total as f64).ceil() as u64).clamp(1, total);
+    let mut below = 0;
+    for (index, count) in counts.iter().enumerate() {
+        below += count;
+        if below >= rank {
+            // Bucket 0 also holds zeros, and no quantile exceeds what was seen.
+            return if index == 0 { 0.0 } else { middle(index).min(max) };
+        }
+    }
+    max
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_within_a_bucket() {
+        let histogram = Histogram::new();
+        for n in 1..=10_000 {
+            histogram.record(f64::from(n) * 1e-4);
+        }
+        let seen = histogram.distribution();
+        assert_eq!(seen.count, 10_000);
+        assert!((seen.sum - 5000.5).abs() < 1e-3, "{seen:?}");
+        assert!((seen.p50 / 0.5 - 1.0).abs() < 0.07, "{seen:?}");
+        assert!((seen.p99 / 0.99 - 1.0).abs() < 0.07, "{seen:?}");
+        assert_eq!(seen.max, 1.0);
+        assert!(histogram.quantile(1.0) <= 1.0);
+    }
+
+    #[test]
+    fn the_scale_has_no_holes_and_clamps() {
+        let mut last = 0;
+        for exponent in -40..40 {
+            for step in 0..8 {
+                let value = 2f64.powi(exponent) * (1.0 + f64::from(step) / 8.0);
+                let index = bucket(value);
+                assert!(index == last || index == last + 1, "{value} jumps from {last} to {index}");
+                last = index;
+            }
+        }
+        assert_eq!(last, BUCKETS - 1);
+        assert_eq!(bucket(0.0), 0);
+        let histogram = Histogram::new();
+        histogram.record(f64::NAN);
+        histogram.record(-1.0);
+        assert_eq!(histogram.distribution(), Distribution { count: 2, ..Distribution::default() });
+    }
+}
