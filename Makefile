@@ -1,0 +1,110 @@
+# Watchpost: the few commands people use. Each installs what it lacks.
+#
+#   make run       build everything and start the demo: a rendered scene, shipped models and plugins, own broker
+#   make test      all tests
+#   make accept    the twenty held-out scenes (about an hour); make test runs three of them
+#   make bench     the CPU budgets, as ratios measured in one run
+#   make lint      rustfmt --check, clippy -D warnings
+#   make audit     what can be said of the dependency tree offline
+#   make fmt doc   format; build the documentation
+#   make train     train the shipped models again (hours)
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+CARGO ?= cargo
+ONNXRUNTIME_VERSION := 1.31.1
+ONNXRUNTIME := target/onnxruntime/libonnxruntime.so
+SHIPPED_PLUGINS := tracker violence-alert camera-framing
+DIST := target/dist
+WATCHPOST := target/release/watchpost
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+PACKAGES := $(shell sed 's/\#.*//' packaging/debian-packages.txt)
+MACHINE := $(shell uname -m)
+
+export ORT_DYLIB_PATH := $(CURDIR)/$(ONNXRUNTIME)
+
+.PHONY: help setup setup-train build plugins run demo test accept bench fmt lint doc audit train clean
+
+help:
+	@sed -n '/^#   make/s/^# *//p' Makefile
+
+## Set-up
+
+setup: $(ONNXRUNTIME)
+	@missing=""; for p in $(PACKAGES); do dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$p"; done; \
+	if [ -n "$$missing" ]; then echo "installing:$$missing"; \
+	  $(SUDO) apt-get update -q && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$missing; fi
+	@rustup target list --installed | grep -qx wasm32-wasip2 || rustup target add wasm32-wasip2
+	@for c in rustfmt clippy; do rustup component list --installed | grep -q "^$$c" || rustup component add $$c; done
+
+# The wheel is only an archive here: no Python package is installed.
+$(ONNXRUNTIME): packaging/onnxruntime.txt
+	@python3 -m pip --version >/dev/null 2>&1 || { $(SUDO) apt-get update -q && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends python3 python3-pip ca-certificates; }
+	@mkdir -p $(@D)
+	python3 -m pip download -q --disable-pip-version-check --no-deps --require-hashes --only-binary=:all: --python-version 3.11 \
+	  --implementation cp --platform manylinux_2_28_$(MACHINE) -d $(@D) -r packaging/onnxruntime.txt
+	cd $(@D) && python3 -m zipfile -e onnxruntime-$(ONNXRUNTIME_VERSION)-*.whl unpacked
+	mv -f $(@D)/unpacked/onnxruntime/capi/libonnxruntime.so.$(ONNXRUNTIME_VERSION) $@
+	cp $(@D)/unpacked/onnxruntime/LICENSE $(@D)/ 2>/dev/null || true
+	rm -rf $(@D)/unpacked $(@D)/*.whl
+	@touch $@
+
+## Build
+
+plugins: setup
+	$(CARGO) build --release --locked --target wasm32-wasip2 $(SHIPPED_PLUGINS:%=-p %)
+	@mkdir -p $(DIST)/plugins
+	@for p in $(SHIPPED_PLUGINS); do install -m 644 target/wasm32-wasip2/release/$${p//-/_}.wasm $(DIST)/plugins/$$p.wasm; done
+
+build: plugins
+	$(CARGO) build --release --locked -p watchpost
+	@mkdir -p $(DIST)/models
+	@for m in people violence; do mkdir -p $(DIST)/models/$$m; install -m 644 models/$$m/* $(DIST)/models/$$m/; done
+
+## Use
+
+run demo: build
+	$(WATCHPOST) demo
+
+## Check
+
+test: build
+	$(CARGO) build --release --locked --target wasm32-wasip2 -p misbehave
+	$(CARGO) test --release --locked --workspace --all-targets -- --test-threads=2
+	$(CARGO) test --release --locked --doc -p watchpost-plugin
+
+accept: build
+	WATCHPOST_ACCEPT_SCENES=all $(CARGO) test --release --locked -p e2e --test scenarios -- --nocapture --test-threads=1 accept
+
+bench: build
+	$(WATCHPOST) bench
+
+fmt:
+	$(CARGO) fmt --all
+
+lint: setup
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --release --locked --workspace --all-targets -- -D warnings
+
+doc: setup
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --locked --no-deps --workspace
+
+# Offline: the lock file is complete and in use, every foreign package has a checksum, none comes from git.
+audit:
+	$(CARGO) tree --locked --offline --workspace -q > /dev/null
+	@! grep -n 'source = "git' Cargo.lock
+	@awk '/^\[\[package\]\]/{if(s&&!c){print n" has no checksum";bad=1} s=c=0} /^name/{n=$$3} /^source/{s=1} /^checksum/{c=1} END{exit bad}' Cargo.lock
+	@echo "audit: $$(grep -c '^checksum' Cargo.lock) packages pinned by checksum, none from git"
+
+## Train (never part of `make test`)
+
+setup-train: setup
+	@dpkg-query -W python3-torch >/dev/null 2>&1 || { $(SUDO) apt-get update -q && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends python3-torch python3-numpy; }
+
+train: build setup-train
+	models/training/run.sh
+
+clean:
+	$(CARGO) clean
