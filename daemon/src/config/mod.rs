@@ -9,6 +9,8 @@ pub mod settings;
 mod validate;
 
 #[cfg(test)]
+mod documented;
+#[cfg(test)]
 mod tests;
 
 pub use load::{ConfigError, Loaded, Problem, load, load_with, merge};

@@ -323,7 +323,7 @@ fn stall() -> f64 {
     5.0
 }
 fn in_flight() -> usize {
-    8
+    4
 }
 fn ring() -> f64 {
     10.0
