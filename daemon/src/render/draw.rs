@@ -1,0 +1,242 @@
+//! Draws an overlay: in output pixels, after scaling, so that lines and text are as sharp as the output.
+//!
+//! In: an overlay in source pixels and the frame's placement. Out: a canvas with it drawn. Owned by a renderer;
+//! keeps its fonts. Line width and text height follow the output's height. Nothing fails: what lies outside
+//! the picture is clipped.
+
+use crate::flow::{Colorimetry, Rect, Shape, ShapeKind, Size};
+
+use super::canvas::{Canvas, FULL};
+use super::color::{Ycc, contrast, ycc};
+use super::font::Font;
+use super::overlay::{Banner, BoxMark, Overlay};
+use super::placement::{Area, Placement};
+
+/// How strongly the dark rim around lines covers the picture.
+const RIM: u32 = 150;
+/// How strongly the plate behind a text covers the picture.
+const PLATE: u32 = 225;
+
+/// Draws the overlays of one output.
+pub(super) struct Painter {
+    /// Width of lines, pixels.
+    line: i32,
+    label: Font,
+    banner: Font,
+    /// A smaller one for banners that would not fit.
+    narrow: Font,
+}
+
+impl Painter {
+    /// A painter for an output of this size.
+    pub(super) fn new(output: Size) -> Self {
+        let height = output.height as f32;
+        let text = (height * 0.03).round().max(10.0) as u32;
+        Self {
+            line: (height * 0.003).round().max(2.0) as i32,
+            label: Font::new(text),
+            banner: Font::new((height * 0.045).round().max(12.0) as u32),
+            narrow: Font::new(text),
+        }
+    }
+
+    /// Draws everything: boxes, shapes, labels over both, then caption and banners.
+    pub(super) fn draw(
+        &mut self,
+        overlay: &Overlay,
+        placement: &Placement,
+        color: Colorimetry,
+        canvas: &mut Canvas<'_>,
+    ) {
+        let whole = canvas.clip;
+        canvas.clip = placement.inner;
+        for mark in &overlay.boxes {
+            self.outline(mark, placement, color, canvas);
+        }
+        for shape in &overlay.shapes {
+            self.shape(shape, placement, color, canvas);
+        }
+        for mark in &overlay.boxes {
+            self.box_label(mark, placement, color, canvas);
+        }
+        for shape in overlay.shapes.iter().filter(|shape| shape.kind == ShapeKind::Text) {
+            if let Some(&(x, y)) = shape.points.first() {
+                let (x, y) = whole_point(placement.to_output(x, y));
+                let plate = Plate { ink: shape.color, ground: contrast(shape.color) };
+                text(&mut self.label, &shape.text, (x, y), plate, color, canvas);
+            }
+        }
+        if let Some(caption) = &overlay.caption {
+            let at =
+                (canvas.clip.left + self.line, canvas.clip.bottom - plate_height(&self.label) - self.line);
+            let plate = Plate { ink: 0x00FF_FFFF, ground: 0 };
+            text(&mut self.label, caption, at, plate, color, canvas);
+        }
+        let mut top = canvas.clip.top;
+        for banner in &overlay.banners {
+            top = self.banner(banner, top, color, canvas);
+        }
+        canvas.clip = whole;
+    }
+
+    fn outline(&self, mark: &BoxMark, placement: &Placement, color: Colorimetry, canvas: &mut Canvas<'_>) {
+        let Some(area) = output_area(&mark.bounds, placement) else { return };
+        let rim = Area::new(area.left - 1, area.top - 1, area.right + 1, area.bottom + 1);
+        canvas.frame(rim, self.line + 2, ycc(0, color), RIM);
+        canvas.frame(area, self.line, ycc(mark.color, color), FULL);
+    }
+
+    fn box_label(
+        &mut self,
+        mark: &BoxMark,
+        placement: &Placement,
+        color: Colorimetry,
+        canvas: &mut Canvas<'_>,
+    ) {
+        let Some(area) = output_area(&mark.bounds, placement) else { return };
+        let visible = area.intersect(&canvas.clip);
+        if mark.label.is_empty() || visible.width() == 0 || visible.height() == 0 {
+            return;
+        }
+        let height = plate_height(&self.label);
+        let above = area.top - height;
+        let top = if above >= canvas.clip.top { above } else { visible.top };
+        let plate = Plate { ink: contrast(mark.color), ground: mark.color };
+        text(&mut self.label, &mark.label, (visible.left, top), plate, color, canvas);
+    }
+
+    fn shape(&self, shape: &Shape, placement: &Placement, color: Colorimetry, canvas: &mut Canvas<'_>) {
+        let usable = shape.points.iter().all(|(x, y)| x.is_finite() && y.is_finite());
+        let place = |&(x, y): &(f32, f32)| placement.to_output(x, y);
+        let mut points: Vec<_> = if usable { shape.points.iter().map(place).collect() } else { Vec::new() };
+        match shape.kind {
+            ShapeKind::Text => return,
+            ShapeKind::Rectangle => {
+                if let [(x1, y1), (x2, y2)] = points[..] {
+                    points = vec![(x1, y1), (x2, y1), (x2, y2), (x1, y2), (x1, y1)];
+                }
+            }
+            ShapeKind::Polygon => points.extend(points.first().copied()),
+            ShapeKind::Polyline => {}
+        }
+        let near: Vec<_> =
+            points.windows(2).filter_map(|ends| clip_line(ends[0], ends[1], canvas.clip)).collect();
+        let width = self.line as f32;
+        for &(from, to) in &near {
+            canvas.line(from, to, width + 2.0, ycc(contrast(shape.color), color));
+        }
+        for &(from, to) in &near {
+            canvas.line(from, to, width, ycc(shape.color, color));
+        }
+    }
+
+    /// Draws a banner from `top` down; gives where the next one starts.
+    fn banner(&mut self, banner: &Banner, top: i32, color: Colorimetry, canvas: &mut Canvas<'_>) -> i32 {
+        let font = if self.banner.width(&banner.text) + self.banner.advance <= canvas.clip.width() {
+            &mut self.banner
+        } else {
+            &mut self.narrow
+        };
+        let clip = canvas.clip;
+        let bottom = top + font.height * 3 / 2;
+        canvas.rectangle(Area::new(clip.left, top, clip.right, bottom), ycc(banner.color(), color), FULL);
+        let x = clip.left + ((clip.width() - font.width(&banner.text)) / 2).max(font.advance / 4);
+        let y = top + (bottom - top - font.height) / 2 + font.height / 16;
+        ink(font, &banner.text, (x, y), ycc(0x00FF_FFFF, color), canvas);
+        bottom
+    }
+}
+
+/// Colours of a text and what is behind it, 0xRRGGBB.
+struct Plate {
+    ink: u32,
+    ground: u32,
+}
+
+fn plate_height(font: &Font) -> i32 {
+    font.height + 2 * margin(font)
+}
+
+fn margin(font: &Font) -> i32 {
+    (font.height / 8).max(1)
+}
+
+/// A text on a plate, moved so that as much of it as fits lies within the clip.
+fn text(
+    font: &mut Font,
+    text: &str,
+    at: (i32, i32),
+    plate: Plate,
+    color: Colorimetry,
+    canvas: &mut Canvas<'_>,
+) {
+    let (width, height) = (font.width(text) + 2 * margin(font), plate_height(font));
+    let clip = canvas.clip;
+    let left = at.0.min(clip.right - width).max(clip.left);
+    let top = at.1.min(clip.bottom - height).max(clip.top);
+    canvas.rectangle(Area::new(left, top, left + width, top + height), ycc(plate.ground, color), PLATE);
+    let corner = (left + margin(font), top + margin(font));
+    ink(font, text, corner, ycc(plate.ink, color), canvas);
+}
+
+/// The characters alone.
+fn ink(font: &mut Font, text: &str, corner: (i32, i32), color: Ycc, canvas: &mut Canvas<'_>) {
+    let (mut x, y) = corner;
+    let (width, height) = (font.advance, font.height);
+    for character in text.chars() {
+        if x >= canvas.clip.right {
+            return;
+        }
+        if character != ' ' {
+            let cover = &font.glyph(character).cover;
+            canvas.paint(Area::new(x, y, x + width, y + height), color, |px, py| {
+                u32::from(cover[((py - y) * width + px - x) as usize])
+            });
+        }
+        x += width;
+    }
+}
+
+/// A rectangle of the source in whole output pixels; `None` where it is none.
+fn output_area(bounds: &Rect, placement: &Placement) -> Option<Area> {
+    if !bounds.is_valid() {
+        return None;
+    }
+    let (left, top) = whole_point(placement.to_output(bounds.x, bounds.y));
+    let (right, bottom) = whole_point(placement.to_output(bounds.right(), bounds.bottom()));
+    Some(Area::new(left, top, right.max(left + 1), bottom.max(top + 1)))
+}
+
+/// The nearest whole pixel; far outside stays far outside, but small enough to add to.
+fn whole_point((x, y): (f32, f32)) -> (i32, i32) {
+    let whole = |value: f32| value.round().clamp(-1e6, 1e6) as i32;
+    (whole(x), whole(y))
+}
+
+type Point = (f32, f32);
+
+/// The part of a line near an area (Liang and Barsky, 1984), with room for its width.
+fn clip_line(from: Point, to: Point, area: Area) -> Option<(Point, Point)> {
+    const ROOM: f32 = 64.0;
+    let (dx, dy) = (to.0 - from.0, to.1 - from.1);
+    let (mut begin, mut end) = (0.0f32, 1.0f32);
+    let sides = [
+        (-dx, from.0 - (area.left as f32 - ROOM)),
+        (dx, area.right as f32 + ROOM - from.0),
+        (-dy, from.1 - (area.top as f32 - ROOM)),
+        (dy, area.bottom as f32 + ROOM - from.1),
+    ];
+    for (outward, inside) in sides {
+        if outward == 0.0 {
+            if inside < 0.0 {
+                return None;
+            }
+        } else if outward < 0.0 {
+            begin = begin.max(inside / outward);
+        } else {
+            end = end.min(inside / outward);
+        }
+    }
+    let at = |part: f32| (from.0 + dx * part, from.1 + dy * part);
+    (begin <= end).then(|| (at(begin), at(end)))
+}
