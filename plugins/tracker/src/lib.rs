@@ -1,1 +1,21 @@
-//! Plugin `tracker`: not built yet.
+//! Plugin `tracker`: who is who from frame to frame.
+//!
+//! In: the objects of each frame and which models ran. Out: the same objects with track ids, the predicted
+//! boxes of people out of sight for a moment, and the state `count`. The core is [`Tracker`], plain
+//! Rust that also runs natively; the plugin around it is thin. Owned by the host, one instance a stream.
+
+pub mod assign;
+mod associate;
+mod bounds;
+mod config;
+mod kalman;
+#[cfg(test)]
+mod rng;
+mod track;
+mod tracker;
+
+pub use bounds::Bounds;
+pub use config::{Config, Tuning};
+pub use kalman::{Axis, Motion, Noise};
+pub use track::{Phase, Sighting, Track};
+pub use tracker::{Coasting, Detection, Saved, Tracker};

@@ -1,0 +1,94 @@
+//! Which detection belongs to which track: the gains of all allowed pairs.
+//!
+//! In: tracks predicted to now, and detections. Out: pairs with their gain, for [`crate::assign`]. Pure;
+//! nothing fails. A gain is 1 less the pair's cost, less what the stage asks for at least.
+
+use crate::{Detection, Track, Tuning, assign::Pair};
+
+/// The first association: all believed tracks with confident detections, by overlap of grown boxes
+/// (C-BIoU), agreement in size and in direction, and confidence.
+pub fn confident(track: &Track, found: &Detection, now: f64, tuning: &Tuning) -> Option<f32> {
+    let predicted = track.bounds();
+    let overlap = predicted.grown(tuning.grow).iou(&found.bounds.grown(tuning.grow));
+    if overlap < tuning.overlap {
+        return None;
+    }
+    let away = (now - track.last().at) as f32;
+    let cost = 1.0 - overlap
+        + tuning.size * size_gap(track, found)
+        + tuning.direction * direction_gap(track, found)
+        + tuning.confidence * (1.0 - found.score)
+        + if away > 0.5 { tuning.lost } else { 0.0 };
+    // The worst cost that is still better than leaving both alone.
+    let gain = 1.0 + tuning.size * 0.5 + tuning.direction * 0.5 - tuning.overlap * 0.5 - cost;
+    (gain > 0.0).then_some(gain)
+}
+
+/// The second association (ByteTrack, Zhang et al., ECCV 2022): tracks still unmatched with the detections
+/// of low confidence, by plain overlap.
+pub fn doubtful(track: &Track, found: &Detection, tuning: &Tuning) -> Option<f32> {
+    let overlap = track.bounds().iou(&found.bounds);
+    (overlap > tuning.low_overlap).then_some(overlap)
+}
+
+/// The third: lost tracks with confident detections nobody claimed, by distance in units of what the
+/// filter believes possible (a Mahalanobis distance), from where the track should be by now and from where it
+/// was last seen: people walk on behind things, or stop there.
+pub fn regained(track: &Track, found: &Detection, now: f64, tuning: &Tuning) -> Option<f32> {
+    let last = track.last();
+    let away = ((now - last.at) as f32).max(0.0);
+    let predicted = track.bounds();
+    let scale = predicted.scale().max(1.0);
+    let (cx, cy) = (found.bounds.cx(), found.bounds.cy());
+    let spread = tuning.wander * scale * away + 0.1 * scale;
+    let across = (track.motion.x.var + spread * spread).sqrt();
+    let down = (track.motion.y.var + spread * spread * 0.25).sqrt();
+    let distance =
+        |x: f32, y: f32| (((cx - x) / across).powi(2) + ((cy - y) / down).powi(2)).sqrt() / tuning.gate;
+    let moving = distance(predicted.cx(), predicted.cy());
+    let stopped = distance(last.bounds.cx(), last.bounds.cy()) + 0.25;
+    let size = size_gap(track, found);
+    let cost = moving.min(stopped) + tuning.size * size;
+    (size < 0.6 && cost < 1.0).then_some(1.0 - cost)
+}
+
+/// Absolute log of the ratio of sizes.
+pub fn size_gap(track: &Track, found: &Detection) -> f32 {
+    let height = track.clear.map_or(track.motion.h.value, |(h, _)| 0.5 * (h + track.motion.h.value));
+    (found.bounds.h.max(1.0) / height.max(1.0)).ln().abs()
+}
+
+/// Angle between where the track was going and where the detection lies from its last sighting, 0 (same
+/// way) to 1 (opposite), less for slow tracks and short ways, which have no direction to speak of.
+pub fn direction_gap(track: &Track, found: &Detection) -> f32 {
+    let Some((vx, vy)) = track.momentum(0.25) else { return 0.5 };
+    let last = track.last().bounds;
+    let (dx, dy) = (found.bounds.cx() - last.cx(), found.bounds.cy() - last.cy());
+    let (speed, way) = (vx.hypot(vy), dx.hypot(dy));
+    let scale = last.scale();
+    let trust = (speed / (0.3 * scale)).min(1.0) * (way / (0.1 * scale)).min(1.0);
+    if trust <= 0.0 {
+        return 0.5;
+    }
+    let cosine = ((vx * dx + vy * dy) / (speed * way)).clamp(-1.0, 1.0);
+    0.5 + trust * ((1.0 - cosine) * 0.5 - 0.5)
+}
+
+/// Fills `pairs` with the allowed pairs of the `tracks` and `found` listed, by `gain`.
+pub fn pairs(
+    pairs: &mut Vec<Pair>,
+    tracks: (&[Track], &[u32]),
+    found: (&[Detection], &[u32]),
+    mut gain: impl FnMut(&Track, &Detection) -> Option<f32>,
+) {
+    pairs.clear();
+    for (row, track) in tracks.1.iter().map(|index| &tracks.0[*index as usize]).enumerate() {
+        for (column, found) in found.1.iter().map(|index| &found.0[*index as usize]).enumerate() {
+            if track.kind == found.kind
+                && let Some(gain) = gain(track, found)
+            {
+                pairs.push(Pair { row: row as u32, column: column as u32, gain });
+            }
+        }
+    }
+}
