@@ -1,1 +1,20 @@
-//! Plugin `camera-framing`: not built yet.
+//! Plugin `camera-framing`: a smooth virtual camera that follows a group, a track or a ball.
+//!
+//! In: tracked objects of each frame. Out: the view of the camera `main` in it, and the state `subject`.
+//! The core is [`Camera`], plain Rust that also runs natively. Owned by the host, one instance a stream.
+
+mod bounds;
+mod camera;
+mod config;
+mod follower;
+#[cfg(test)]
+mod rng;
+mod subject;
+#[cfg(test)]
+mod tests;
+
+pub use bounds::Bounds;
+pub use camera::{Camera, Shot};
+pub use config::{Config, Mode};
+pub use follower::{Follower, Limits};
+pub use subject::{Aim, Subject, Thing};
