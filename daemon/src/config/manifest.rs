@@ -2,7 +2,13 @@
 //!
 //! In: the text of a manifest. Out: a [`Manifest`]. Errors name the key and say what was expected.
 
+mod parse;
+#[cfg(test)]
+mod tests;
+
 use serde::{Deserialize, Serialize};
+
+pub use parse::ManifestError;
 
 /// A model's manifest.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -23,8 +29,10 @@ pub struct Manifest {
     pub input: Input,
     /// How output tensors become results.
     pub output: Decoder,
-    /// Class names, or the name of a text file with one a line.
-    pub labels: Labels,
+    /// Class names, or the name of a text file with one a line; default: what the exporter left in the graph's
+    /// metadata (Ultralytics `names`).
+    #[serde(default)]
+    pub labels: Option<Labels>,
     /// Keep only these labels; empty: all.
     #[serde(default)]
     pub keep: Vec<String>,

@@ -4,6 +4,7 @@
 //! Nothing here fails; the constructors state what they require.
 
 mod frame;
+mod letterbox;
 mod object;
 mod output;
 mod packet;
@@ -12,6 +13,7 @@ mod rect;
 mod tensor;
 
 pub use frame::{Frame, FrameMeta};
+pub use letterbox::Letterbox;
 pub use object::{Objects, Run, Score};
 pub use output::{Change, Event, Output, Severity, Shape, ShapeKind, State, View};
 pub use packet::{Codec, Packet, PacketKind, StreamInfo};

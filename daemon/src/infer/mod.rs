@@ -1,1 +1,106 @@
-//! Room `infer`: not built yet.
+//! Models run here: ONNX Runtime sessions, model folders, and the windows of clip models.
+//!
+//! In: tensors that preprocess made. Out: output tensors in 32-bit floats, for postprocess. A [`Session`] belongs
+//! to one inference thread; the [`Runtime`] lives as long as the process. A model that does not fit its manifest
+//! is refused when it is opened, before the first frame.
+
+mod input;
+mod metadata;
+mod model_dir;
+mod runtime;
+mod session;
+mod window;
+
+use std::path::{Path, PathBuf};
+
+pub use input::InputSpec;
+pub use model_dir::ModelDir;
+pub use runtime::Runtime;
+pub use session::{Session, SessionOptions};
+pub use window::{WindowBuilder, WindowTensor};
+
+use crate::config::manifest::ManifestError;
+
+/// What goes wrong with models.
+#[derive(Debug, thiserror::Error)]
+pub enum InferError {
+    /// A file cannot be read.
+    #[error("cannot read {}: {source}", file.display())]
+    Read {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The manifest is wrong.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// A file of labels has a blank line, or none.
+    #[error("{}:{line}: expected a label, found a blank line", file.display())]
+    Labels {
+        /// The file.
+        file: PathBuf,
+        /// The line, from 1.
+        line: usize,
+    },
+    /// A label to keep that the model does not have.
+    #[error("{}: `keep`: \"{label}\" is none of the model's {labels} labels", file.display())]
+    Keep {
+        /// The manifest.
+        file: PathBuf,
+        /// The label.
+        label: String,
+        /// How many labels there are.
+        labels: usize,
+    },
+    /// No place has a library that loads.
+    #[error(
+        "cannot load ONNX Runtime (1.24 or later); looked at{}\ninstall libonnxruntime.so in one of these places, \
+         or name it by `infer.library` or ORT_DYLIB_PATH",
+        tried.iter().map(|(place, why)| format!("\n  {}: {why}", place.display())).collect::<String>()
+    )]
+    NoRuntime {
+        /// Where, and why not.
+        tried: Vec<(PathBuf, String)>,
+    },
+    /// Another library than the loaded one is wanted.
+    #[error(
+        "ONNX Runtime is loaded from {} already; {} can only be used by another process",
+        loaded.display(),
+        wanted.display()
+    )]
+    OtherRuntime {
+        /// The loaded one.
+        loaded: PathBuf,
+        /// The wanted one.
+        wanted: PathBuf,
+    },
+    /// The graph does not fit the manifest, or is none that can be run here.
+    #[error("model {}: {problem}", file.display())]
+    Graph {
+        /// The graph's file.
+        file: PathBuf,
+        /// The tensor, what was expected, what is there.
+        problem: String,
+    },
+    /// A tensor that is not what the session's input takes.
+    #[error("input `{name}` takes {expected}; a tensor of {found} was given")]
+    Tensor {
+        /// Name of the input.
+        name: String,
+        /// Element type and shape.
+        expected: String,
+        /// Element type and shape.
+        found: String,
+    },
+    /// ONNX Runtime failed.
+    #[error("ONNX Runtime: {0}")]
+    Ort(#[from] ort::Error),
+}
+
+impl InferError {
+    fn read(file: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        let file = file.to_path_buf();
+        |source| Self::Read { file, source }
+    }
+}

@@ -1,0 +1,131 @@
+//! A model's folder: the manifest, the labels, and the graph's file with its hash.
+//!
+//! In: a path. Out: a [`ModelDir`]. Errors name the file and what is wrong with it. The graph itself is read by
+//! [`super::Session`].
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use super::InferError;
+use crate::config::Manifest;
+use crate::config::manifest::Labels;
+
+/// A model's folder, read and checked.
+#[derive(Debug, Clone)]
+pub struct ModelDir {
+    /// The folder.
+    pub path: PathBuf,
+    /// What `model.toml` says.
+    pub manifest: Manifest,
+    /// Class names; empty where the manifest leaves them to the graph's metadata.
+    pub labels: Vec<String>,
+    /// The graph's file.
+    pub onnx: PathBuf,
+    /// SHA-256 of the graph's file, 64 hexadecimal digits.
+    pub hash: String,
+}
+
+impl ModelDir {
+    /// Reads a folder with `model.toml`.
+    ///
+    /// # Errors
+    /// Where a file cannot be read, the manifest is wrong, or there are no labels in the file it names.
+    pub fn open(path: &Path) -> Result<Self, InferError> {
+        let file = path.join("model.toml");
+        let text = std::fs::read_to_string(&file).map_err(InferError::read(&file))?;
+        let manifest = Manifest::parse(&text, &file)?;
+        let labels = match &manifest.labels {
+            None => Vec::new(),
+            Some(Labels::List(list)) => list.clone(),
+            Some(Labels::File(name)) => read_labels(&path.join(name))?,
+        };
+        if let Some(unknown) = manifest.keep.iter().find(|keep| !labels.is_empty() && !labels.contains(keep))
+        {
+            return Err(InferError::Keep { file, label: unknown.clone(), labels: labels.len() });
+        }
+        let onnx = path.join(&manifest.file);
+        let hash = hash(&onnx).map_err(InferError::read(&onnx))?;
+        Ok(Self { path: path.to_path_buf(), manifest, labels, onnx, hash })
+    }
+
+    /// Name of the folder, for messages.
+    #[must_use]
+    pub fn name(&self) -> String {
+        self.path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+    }
+}
+
+/// One name a line; blank lines at the end do not count.
+fn read_labels(file: &Path) -> Result<Vec<String>, InferError> {
+    let text = std::fs::read_to_string(file).map_err(InferError::read(file))?;
+    let labels: Vec<String> = text.trim_end().lines().map(|line| line.trim().to_owned()).collect();
+    if let Some(line) = labels.iter().position(String::is_empty) {
+        return Err(InferError::Labels { file: file.to_path_buf(), line: line + 1 });
+    }
+    if labels.is_empty() {
+        return Err(InferError::Labels { file: file.to_path_buf(), line: 1 });
+    }
+    Ok(labels)
+}
+
+fn hash(file: &Path) -> std::io::Result<String> {
+    let mut file = File::open(file)?;
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => break,
+            read => hasher.update(&buffer[..read]),
+        }
+    }
+    Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(manifest: &str) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("model.toml"), manifest).unwrap();
+        std::fs::write(folder.path().join("model.onnx"), b"abc").unwrap();
+        std::fs::write(folder.path().join("labels.txt"), "person\nball\n\n").unwrap();
+        folder
+    }
+
+    const MANIFEST: &str =
+        "task = \"detect\"\nlabels = \"labels.txt\"\ninput = {}\noutput.decoder = \"yolo\"\n";
+
+    #[test]
+    fn reads_manifest_labels_and_hash() {
+        let folder = folder(MANIFEST);
+        let model = ModelDir::open(folder.path()).unwrap();
+        assert_eq!(model.labels, ["person", "ball"]);
+        assert_eq!(model.hash, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    }
+
+    #[test]
+    fn says_which_file_is_missing_or_empty() {
+        let folder = folder(MANIFEST);
+        let open = || ModelDir::open(folder.path()).unwrap_err().to_string();
+        std::fs::write(folder.path().join("labels.txt"), "person\n\nball\n").unwrap();
+        assert!(open().contains("labels.txt:2"), "{}", open());
+        std::fs::remove_file(folder.path().join("labels.txt")).unwrap();
+        assert!(open().contains("labels.txt"), "{}", open());
+        std::fs::write(folder.path().join("labels.txt"), "person\n").unwrap();
+        std::fs::remove_file(folder.path().join("model.onnx")).unwrap();
+        assert!(open().contains("model.onnx"), "{}", open());
+        std::fs::remove_file(folder.path().join("model.toml")).unwrap();
+        assert!(open().contains("model.toml"), "{}", open());
+    }
+
+    #[test]
+    fn refuses_to_keep_a_label_that_is_not_there() {
+        let folder = folder(&format!("keep = [\"dog\"]\n{MANIFEST}"));
+        let message = ModelDir::open(folder.path()).unwrap_err().to_string();
+        assert!(message.contains("\"dog\"") && message.contains("keep"), "{message}");
+    }
+}
