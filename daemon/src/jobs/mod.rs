@@ -1,1 +1,5 @@
-//! Room `jobs`: not built yet.
+//! Jobs: what the command line does beside running the daemon.
+//!
+//! In: arguments, already parsed. Out: files, text, an exit status by the error. Each job owns what it opens.
+
+pub mod scene;
