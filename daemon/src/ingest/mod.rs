@@ -1,1 +1,38 @@
-//! Room `ingest`: not built yet.
+//! Room `ingest`: video sources become frames and compressed packets.
+//!
+//! In: a [`SourceSpec`] (a file or an RTSP address). Out: by [`Source::next`], decoded frames in order and
+//! what happens to the source; beside them, by [`Source::ring`], the last seconds of compressed packets.
+//! [`Source`] owns one supervisor thread, which owns one GStreamer pipeline at a time; dropping the source
+//! stops and joins both.
+//!
+//! When it fails: a live source is lost, reconnects by itself, and is back; a file ends in
+//! [`Next::Failed`] with the element and its words. No source waits for another one.
+//!
+//! ```text
+//!  file:  filesrc ─▶ parsebin ─┬─▶ parser ─▶ tee ─▶ (queue) ─▶ decoder ─▶ (convert, flip) ─▶ appsink ─▶ queue ─▶ next()
+//!  rtsp:  rtspsrc ─▶ parsebin ─┤               ╰─▶ ring: video packets
+//!                              ╰─▶ fakesink        ring: audio packets
+//! ```
+
+mod backoff;
+mod branch;
+mod change;
+mod decoder;
+mod error;
+mod inlet;
+mod location;
+mod picture;
+mod queue;
+mod ring;
+mod session;
+mod source;
+mod stats;
+mod supervisor;
+mod tap;
+mod timeline;
+
+pub use error::IngestError;
+pub use location::Location;
+pub use ring::{Clip, PacketRing, Track};
+pub use source::{Next, Source, SourceSpec};
+pub use stats::SourceStats;

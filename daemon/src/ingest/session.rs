@@ -1,0 +1,334 @@
+//! One session: one pipeline from its start to its end, watched by the source's supervisor thread.
+//!
+//! In: a [`Feed`]. Out: frames and events in the feed's queue, packets in its ring, a [`Report`] at the end.
+//! The pipeline is in state NULL and gone when [`run`] returns. A session ends when the feed is stopped, the
+//! stream ends, an element fails, or nothing comes for too long.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use gstreamer::{self as gst, prelude::*};
+
+use super::location::Location;
+use super::queue::Queue;
+use super::ring::PacketRing;
+use super::source::SourceSpec;
+use super::stats::Counters;
+use super::timeline::Timeline;
+use super::{IngestError, branch, inlet};
+use crate::flow::{Picture, Size, StreamInfo};
+
+/// How often the supervisor looks at the clock.
+const LOOK: gst::ClockTime = gst::ClockTime::from_mseconds(100);
+/// Packets come, but no frame: a stream may begin in the middle of a long group of pictures.
+const UNDECODABLE: Duration = Duration::from_secs(20);
+/// A file that yields nothing for so long is given up.
+const FILE_STALL: Duration = Duration::from_secs(20);
+/// A server may take so long to answer before the first packet, where `stall` is shorter.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// A decoded frame on its way to the consumer.
+#[derive(Debug)]
+pub(super) struct RawFrame {
+    pub(super) picture: Picture,
+    pub(super) pts: u64,
+    pub(super) captured: u64,
+    /// Nominal nanoseconds of a frame.
+    pub(super) duration: u64,
+    /// First frame after an outage.
+    pub(super) reconnected: bool,
+}
+
+/// What happens to a source; see [`super::Next`].
+#[derive(Debug)]
+pub(super) enum Event {
+    Started(StreamInfo),
+    Lost(IngestError, Duration),
+    Back(StreamInfo),
+    Resized(Size),
+    Ended,
+    Failed(IngestError),
+}
+
+/// What a source's threads share; lives as long as the source.
+pub(super) struct Feed {
+    pub(super) spec: SourceSpec,
+    pub(super) location: Location,
+    pub(super) queue: Queue<RawFrame, Event>,
+    pub(super) ring: PacketRing,
+    pub(super) counters: Counters,
+    pub(super) timeline: Mutex<Timeline>,
+    /// A live source is lost and the consumer was told so.
+    pub(super) outage: AtomicBool,
+    /// Whether `Started` was said, and the size last said.
+    pub(super) said: Mutex<Option<Size>>,
+    /// When, and at which stream time, the pace of a file that plays as if live began.
+    pub(super) pace: Mutex<Option<(Instant, u64)>>,
+    bus: Mutex<Option<gst::Bus>>,
+}
+
+impl Feed {
+    pub(super) fn new(
+        spec: SourceSpec,
+        location: Location,
+        queue: Queue<RawFrame, Event>,
+        ring: PacketRing,
+    ) -> Self {
+        let live = location.is_live();
+        Self {
+            spec,
+            location,
+            queue,
+            ring,
+            counters: Counters::default(),
+            timeline: Mutex::new(Timeline::new(live)),
+            outage: AtomicBool::new(false),
+            said: Mutex::new(None),
+            pace: Mutex::new(None),
+            bus: Mutex::new(None),
+        }
+    }
+
+    /// Frames come at a pace of their own and cannot wait.
+    pub(super) fn paced(&self) -> bool {
+        self.location.is_live() || self.spec.realtime
+    }
+
+    /// Ends the session that runs, and lets none begin. Does not wait.
+    pub(super) fn stop(&self) {
+        self.queue.close();
+        if let Some(bus) = lock(&self.bus).as_ref() {
+            wake(bus);
+        }
+    }
+}
+
+/// What the threads of one pipeline share.
+pub(super) struct Session {
+    pub(super) feed: Arc<Feed>,
+    /// Number of the session in the feed's queue.
+    pub(super) id: u64,
+    pub(super) bus: gst::Bus,
+    began: Instant,
+    pub(super) packets: AtomicU64,
+    pub(super) frames: AtomicU64,
+    /// Milliseconds after `began`, plus one; 0 for never.
+    last_packet: AtomicU64,
+    last_frame: AtomicU64,
+    first_frame: AtomicU64,
+    pub(super) ended: AtomicBool,
+    fault: Mutex<Option<IngestError>>,
+    /// Whether a video stream, and an audio stream, has been taken.
+    pub(super) video: AtomicBool,
+    pub(super) audio: AtomicBool,
+    /// Whether the RTSP session description's video, and audio, has been asked for.
+    pub(super) video_selected: AtomicBool,
+    pub(super) audio_selected: AtomicBool,
+    /// Media types of streams that were not taken.
+    pub(super) others: Mutex<Vec<String>>,
+}
+
+impl Session {
+    fn new(feed: &Arc<Feed>, bus: gst::Bus) -> Arc<Self> {
+        Arc::new(Self {
+            feed: feed.clone(),
+            id: feed.queue.begin_session(),
+            bus,
+            began: Instant::now(),
+            packets: AtomicU64::new(0),
+            frames: AtomicU64::new(0),
+            last_packet: AtomicU64::new(0),
+            last_frame: AtomicU64::new(0),
+            first_frame: AtomicU64::new(0),
+            ended: AtomicBool::new(false),
+            fault: Mutex::new(None),
+            video: AtomicBool::new(false),
+            audio: AtomicBool::new(false),
+            video_selected: AtomicBool::new(false),
+            audio_selected: AtomicBool::new(false),
+            others: Mutex::new(Vec::new()),
+        })
+    }
+
+    fn stamp(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX - 1) + 1
+    }
+
+    /// A packet came.
+    pub(super) fn saw_packet(&self) {
+        self.packets.fetch_add(1, Ordering::Relaxed);
+        self.last_packet.store(self.stamp(), Ordering::Relaxed);
+    }
+
+    /// A frame came. Returns how many came before it.
+    pub(super) fn saw_frame(&self) -> u64 {
+        let stamp = self.stamp();
+        let before = self.frames.fetch_add(1, Ordering::Relaxed);
+        if before == 0 {
+            self.first_frame.store(stamp, Ordering::Relaxed);
+        }
+        self.last_frame.store(stamp, Ordering::Relaxed);
+        before
+    }
+
+    /// A thread of the pipeline found that it cannot go on; the first such reason counts.
+    pub(super) fn fail(&self, error: IngestError) {
+        lock(&self.fault).get_or_insert(error);
+        wake(&self.bus);
+    }
+
+    /// The last frame of the stream is in the queue.
+    pub(super) fn end(&self) {
+        self.ended.store(true, Ordering::Release);
+        wake(&self.bus);
+    }
+
+    fn since(&self, stamp: &AtomicU64) -> Option<Duration> {
+        let now = self.stamp();
+        let at = stamp.load(Ordering::Relaxed);
+        (at > 0).then(|| Duration::from_millis(now.saturating_sub(at)))
+    }
+
+    /// Whether nothing has come for too long.
+    fn stalled(&self) -> Option<IngestError> {
+        let stall =
+            |what, after| Some(IngestError::Stalled { source_: self.feed.location.to_string(), what, after });
+        let age = self.began.elapsed();
+        let packet = self.since(&self.last_packet);
+        let frame = self.since(&self.last_frame);
+        if !self.feed.location.is_live() {
+            // The consumer may take its time, and so may a file that plays at its own pace.
+            let idle = frame.unwrap_or(age).min(packet.unwrap_or(age));
+            let excused = self.feed.queue.is_waiting() || (self.feed.spec.realtime && frame.is_some());
+            return if idle > FILE_STALL && !excused {
+                stall("no frame could be read", FILE_STALL)
+            } else {
+                None
+            };
+        }
+        let limit = self.feed.spec.stall;
+        match packet {
+            None if age > limit.max(CONNECT) => stall("no packet came", limit.max(CONNECT)),
+            Some(idle) if idle > limit => stall("connected, but no packet came", limit),
+            Some(_) if frame.unwrap_or(age) > limit.max(UNDECODABLE) => {
+                stall("packets come, but none could be decoded", limit.max(UNDECODABLE))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// How a session ended.
+pub(super) enum Outcome {
+    /// The feed was stopped.
+    Stopped,
+    /// The stream came to its end.
+    Ended,
+    /// It cannot go on.
+    Failed(IngestError),
+}
+
+/// A session's end and what it brought.
+pub(super) struct Report {
+    pub(super) outcome: Outcome,
+    pub(super) frames: u64,
+    pub(super) packets: u64,
+    /// From the first frame to the last.
+    pub(super) delivered: Duration,
+}
+
+/// Runs one session on this thread.
+pub(super) fn run(feed: &Arc<Feed>) -> Report {
+    let pipeline = gst::Pipeline::new();
+    let bus = gst::Bus::new();
+    pipeline.set_bus(Some(&bus));
+    let session = Session::new(feed, bus.clone());
+    lock(&feed.timeline).begin_session();
+    feed.counters.update(|stats| stats.attempts += 1);
+    *lock(&feed.bus) = Some(bus.clone());
+
+    let outcome = match inlet::build(&session, &pipeline) {
+        Err(error) => Outcome::Failed(error),
+        Ok(()) => {
+            // A refusal to start comes with an error on the bus, which says more.
+            let refused = pipeline.set_state(gst::State::Playing).is_err();
+            watch(&session, &bus, refused)
+        }
+    };
+
+    // First let waiting streaming threads go, then stop the pipeline: it waits for them.
+    feed.queue.end_session();
+    *lock(&feed.bus) = None;
+    if let Err(error) = pipeline.set_state(gst::State::Null) {
+        tracing::error!(stream = %feed.spec.name, %error, "a pipeline does not stop");
+    }
+    bus.set_flushing(true);
+    Report {
+        outcome,
+        frames: session.frames.load(Ordering::Relaxed),
+        packets: session.packets.load(Ordering::Relaxed),
+        delivered: Duration::from_millis(
+            session
+                .last_frame
+                .load(Ordering::Relaxed)
+                .saturating_sub(session.first_frame.load(Ordering::Relaxed)),
+        ),
+    }
+}
+
+fn watch(session: &Arc<Session>, bus: &gst::Bus, refused: bool) -> Outcome {
+    let feed = &session.feed;
+    let kinds = [
+        gst::MessageType::Error,
+        gst::MessageType::Eos,
+        gst::MessageType::Application,
+        gst::MessageType::NeedContext,
+    ];
+    let mut encrypted = false;
+    loop {
+        let message = bus.timed_pop_filtered(if refused { gst::ClockTime::ZERO } else { LOOK }, &kinds);
+        if feed.queue.is_closed() {
+            return Outcome::Stopped;
+        }
+        if let Some(error) = lock(&session.fault).take() {
+            return Outcome::Failed(error);
+        }
+        match message.as_ref().map(|message| message.view()) {
+            Some(gst::MessageView::Error(error)) => match branch::judge(session, error) {
+                Some(_) if encrypted => {
+                    return Outcome::Failed(IngestError::Encrypted { source_: feed.location.to_string() });
+                }
+                Some(error) => return Outcome::Failed(error),
+                None => continue,
+            },
+            // A demuxer asks which decryption it may use, and then says "internal error".
+            Some(gst::MessageView::NeedContext(context)) => {
+                encrypted |= context.context_type() == "drm-preferred-decryption-system-id";
+            }
+            // All sinks have ended, or there is none.
+            Some(gst::MessageView::Eos(_)) => return Outcome::Ended,
+            _ => {}
+        }
+        if session.ended.load(Ordering::Acquire) {
+            return Outcome::Ended;
+        }
+        if refused && message.is_none() {
+            let reason = format!("{}: the pipeline refuses to play and does not say why", feed.location);
+            return Outcome::Failed(IngestError::Start { reason });
+        }
+        if let Some(error) = session.stalled() {
+            return Outcome::Failed(error);
+        }
+    }
+}
+
+fn wake(bus: &gst::Bus) {
+    // A bus that is flushing has nobody left to wake.
+    let _ = bus.post(gst::message::Application::new(gst::Structure::new_empty("wake")));
+}
+
+/// Locks a mutex whose content stays sound whatever a holder's panic left behind.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

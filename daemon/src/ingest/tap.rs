@@ -1,0 +1,237 @@
+//! What is taken from the running pipeline: packets for the ring, frames for the queue.
+//!
+//! In: buffers, on GStreamer's streaming threads. Out: packets with stream times, frames with their pictures,
+//! `Started`, `Back` and `Resized`. A file's thread waits here for the consumer, or for the clock where the file
+//! plays at its own pace.
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use gstreamer::{self as gst, prelude::*};
+use gstreamer_app as gst_app;
+
+use super::IngestError;
+use super::picture::Layout;
+use super::queue::Pushed;
+use super::ring::Track;
+use super::session::{Event, RawFrame, Session, lock};
+use crate::flow::{Codec, Packet, PacketKind, StreamInfo};
+
+/// Seconds from 1900, where NTP begins, to 1970.
+const NTP_TO_UNIX: u64 = 2_208_988_800;
+/// A camera's clock that is off by more is not believed.
+const CLOCK_TRUST: u64 = 60_000_000;
+/// A file that plays at its own pace and is later than this starts its pace anew.
+const PACE_SLACK: Duration = Duration::from_secs(1);
+
+/// What is known of the decoded stream; owned by the appsink's callback.
+pub(super) struct Decoded {
+    /// Elements that made the frames, for the status.
+    pub(super) label: String,
+    pub(super) convert: gst::Element,
+    /// The compressed stream says its colorimetry.
+    pub(super) colors: bool,
+    pub(super) codec: Codec,
+    /// How frames of the newest caps are read.
+    pub(super) layout: Option<(gst::Caps, Layout)>,
+}
+
+impl Decoded {
+    /// How a frame is read, and whether that is new.
+    fn layout(&mut self, caps: &gst::CapsRef) -> Option<(Layout, bool)> {
+        if let Some((known, layout)) = &self.layout
+            && known.as_ref() == caps
+        {
+            return Some((layout.clone(), false));
+        }
+        let layout = Layout::from_caps(caps, self.colors)?;
+        self.layout = Some((caps.to_owned(), layout.clone()));
+        Some((layout, true))
+    }
+
+    /// The elements that made a frame: the decoder, a conversion where there is one, a rotation.
+    fn edges(&self, layout: &Layout) -> String {
+        let before = self.convert.static_pad("sink").and_then(|pad| pad.current_caps());
+        let from = before.as_ref().and_then(|caps| caps.structure(0)?.get::<String>("format").ok());
+        let to = layout.info.format().to_str();
+        match from {
+            Some(from) if from != to.as_str() => format!("{} + videoconvert ({from} to {to})", self.label),
+            _ => self.label.clone(),
+        }
+    }
+}
+
+fn running_time(segment: Option<&gst::Segment>, time: Option<gst::ClockTime>) -> Option<u64> {
+    let segment = segment?.downcast_ref::<gst::ClockTime>()?;
+    segment.to_running_time(time?).map(gst::ClockTime::nseconds)
+}
+
+fn segment(pad: &gst::Pad) -> Option<gst::Segment> {
+    pad.sticky_event::<gst::event::Segment>(0).map(|event| event.segment().clone())
+}
+
+/// A video packet on its way to the decoder.
+pub(super) fn video(session: &Session, pad: &gst::Pad, buffer: &gst::BufferRef) {
+    session.saw_packet();
+    session.feed.counters.update(|stats| stats.packets += 1);
+    let key = !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT);
+    let segment = segment(pad);
+    let pts = running_time(segment.as_ref(), buffer.pts());
+    let dts = running_time(segment.as_ref(), buffer.dts());
+    let times = lock(&session.feed.timeline).video_packet(pts, dts, key, Instant::now());
+    if let Some((pts, dts)) = times {
+        keep(session, PacketKind::Video, key, (pts, dts), buffer);
+    }
+}
+
+/// An audio packet.
+pub(super) fn audio(session: &Session, pad: &gst::Pad, buffer: &gst::BufferRef) {
+    let time = running_time(segment(pad).as_ref(), buffer.pts());
+    let Some(pts) = lock(&session.feed.timeline).audio_packet(time) else { return };
+    if let Some(caps) = pad.current_caps() {
+        session.feed.ring.set_track(Track { kind: PacketKind::Audio, caps: caps.to_string().into() });
+    }
+    keep(session, PacketKind::Audio, true, (pts, pts), buffer);
+}
+
+fn keep(session: &Session, kind: PacketKind, key: bool, (pts, dts): (u64, u64), buffer: &gst::BufferRef) {
+    if session.feed.ring.is_on()
+        && let Ok(map) = buffer.map_readable()
+    {
+        session.feed.ring.push(Packet { kind, key, pts, dts, data: map.as_slice().into() });
+    }
+}
+
+/// A decoded frame is in the sink.
+pub(super) fn frame(
+    session: &Session,
+    sink: &gst_app::AppSink,
+    decoded: &mut Decoded,
+) -> Result<gst::FlowSuccess, gst::FlowError> {
+    let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
+    let caps = sample.caps().ok_or(gst::FlowError::NotNegotiated)?;
+    let Some((layout, new)) = decoded.layout(caps) else {
+        fail(session, decoded, format!("its frames are of a kind that cannot be read: {caps}"));
+        return Err(gst::FlowError::NotNegotiated);
+    };
+    let buffer = sample.buffer_owned().ok_or(gst::FlowError::Error)?;
+    let running = running_time(sample.segment(), buffer.pts());
+    let captured = captured(session, sink, &buffer, running);
+    let Some(picture) = layout.picture(buffer) else {
+        fail(session, decoded, "a frame's buffer is smaller than its caps say".into());
+        return Err(gst::FlowError::Error);
+    };
+    session.saw_frame();
+    let (pts, duration) = {
+        let mut timeline = lock(&session.feed.timeline);
+        (timeline.frame(running, Instant::now()), timeline.duration())
+    };
+    if session.feed.spec.realtime && !session.feed.location.is_live() && !pace(session, pts) {
+        return Err(gst::FlowError::Flushing);
+    }
+    let reconnected = new && announce(session, &layout, decoded);
+    let raw = RawFrame { picture, pts, captured, duration, reconnected };
+    let pushed = if session.feed.paced() {
+        session.feed.queue.push_dropping(session.id, raw)
+    } else {
+        session.feed.queue.push_waiting(session.id, raw)
+    };
+    match pushed {
+        Pushed::Queued => Ok(gst::FlowSuccess::Ok),
+        Pushed::Dropped => {
+            session.feed.counters.update(|stats| stats.dropped += 1);
+            Ok(gst::FlowSuccess::Ok)
+        }
+        Pushed::Closed => Err(gst::FlowError::Flushing),
+    }
+}
+
+fn fail(session: &Session, decoded: &Decoded, message: String) {
+    session.fail(IngestError::Element {
+        source_: session.feed.location.to_string(),
+        element: decoded.label.clone(),
+        message,
+        debug: String::new(),
+    });
+}
+
+/// Says what is new with this frame: started, back (then true), or another size.
+fn announce(session: &Session, layout: &Layout, decoded: &Decoded) -> bool {
+    let feed = &session.feed;
+    let fps = layout.info.fps();
+    let rate = match (u32::try_from(fps.numer()), u32::try_from(fps.denom())) {
+        (Ok(numerator), Ok(denominator)) if numerator > 0 && denominator > 0 => (numerator, denominator),
+        _ => (0, 1),
+    };
+    let info = StreamInfo {
+        size: layout.size,
+        rate,
+        format: layout.format,
+        codec: Some(decoded.codec.clone()),
+        decoder: decoded.edges(layout),
+        live: feed.paced(),
+    };
+    lock(&feed.timeline).set_rate(rate.0, rate.1);
+    let back = feed.outage.swap(false, Ordering::AcqRel);
+    let before = lock(&feed.said).replace(layout.size);
+    feed.counters.update(|stats| {
+        stats.connected = true;
+        stats.decoder = Some(info.decoder.clone());
+        stats.reconnects += u64::from(back && before.is_some());
+    });
+    match before {
+        None => {
+            tracing::info!(stream = %feed.spec.name, source = %feed.location, size = %info.size,
+                decoder = %info.decoder, "source started");
+            feed.queue.event(Event::Started(info));
+        }
+        Some(_) if back => {
+            tracing::info!(stream = %feed.spec.name, size = %info.size, "source back");
+            feed.queue.event(Event::Back(info));
+            return true;
+        }
+        Some(before) if before != layout.size => feed.queue.event(Event::Resized(layout.size)),
+        Some(_) => {}
+    }
+    false
+}
+
+/// Waits until it is this frame's time; false where the session ends before.
+fn pace(session: &Session, pts: u64) -> bool {
+    let now = Instant::now();
+    let due = {
+        let mut start = lock(&session.feed.pace);
+        let (at, from) = *start.get_or_insert((now, pts));
+        let due = at + Duration::from_nanos(pts.saturating_sub(from));
+        if now.saturating_duration_since(due) > PACE_SLACK {
+            *start = Some((now, pts));
+        }
+        due
+    };
+    session.feed.queue.wait_until(Some(session.id), due)
+}
+
+/// Wall clock at which a frame was taken, microseconds since 1970: by the camera's own clock where it reports a
+/// believable one (RTCP sender reports), else when the frame's first packet came; a file's frames: now.
+fn captured(
+    session: &Session,
+    sink: &gst_app::AppSink,
+    buffer: &gst::BufferRef,
+    running: Option<u64>,
+) -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = u64::try_from(now.as_micros()).unwrap_or(u64::MAX);
+    if !session.feed.location.is_live() {
+        return now;
+    }
+    let ntp = buffer.iter_meta::<gst::ReferenceTimestampMeta>().find_map(|meta| {
+        let is_ntp = meta.reference().structure(0).is_some_and(|kind| kind.name() == "timestamp/x-ntp");
+        let since_1970 = meta.timestamp().useconds().checked_sub(NTP_TO_UNIX * 1_000_000)?;
+        (is_ntp && since_1970.abs_diff(now) < CLOCK_TRUST).then_some(since_1970)
+    });
+    ntp.unwrap_or_else(|| {
+        let clock = sink.current_running_time().map(gst::ClockTime::nseconds);
+        let age = clock.zip(running).map_or(0, |(clock, came)| clock.saturating_sub(came));
+        now.saturating_sub((age / 1000).min(CLOCK_TRUST))
+    })
+}
