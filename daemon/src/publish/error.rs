@@ -1,0 +1,44 @@
+//! What can go wrong in this room before it runs. Afterwards nothing is an error: it is logged, counted and
+//! said in the status, and tried again.
+
+use std::path::PathBuf;
+
+/// Why the publisher cannot start, or its settings cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// `mqtt.url` cannot be used.
+    #[error(
+        "mqtt.url = \"{url}\": {problem}; expected mqtt://HOST[:PORT], mqtts://HOST[:PORT], embedded or off"
+    )]
+    Url {
+        /// As configured, without credentials.
+        url: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// `mqtt.listen` cannot be used.
+    #[error("mqtt.listen = \"{0}\" is no address; expected ADDRESS:PORT, such as 127.0.0.1:1883")]
+    Listen(String),
+    /// A file that `mqtt` names cannot be used.
+    #[error("{key} = {path}: {problem}")]
+    File {
+        /// Key in the configuration.
+        key: &'static str,
+        /// Path.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A password without a user name.
+    #[error("mqtt.password_file is set and mqtt.username is not; a broker takes a password only with a name")]
+    NoUser,
+    /// TLS cannot be set up.
+    #[error("cannot set up TLS: {0}")]
+    Tls(String),
+    /// Another daemon uses the state folder.
+    #[error("another watchpost uses {0}; stop it, or give this one a paths.state of its own")]
+    InUse(PathBuf),
+    /// A thread cannot be started.
+    #[error("cannot start the outbox's thread: {0}")]
+    Thread(std::io::Error),
+}
