@@ -1,6 +1,7 @@
 //! What can go wrong in this room before it runs. Afterwards nothing is an error: it is logged, counted and
 //! said in the status, and tried again.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 /// Why the publisher cannot start, or its settings cannot be used.
@@ -39,6 +40,19 @@ pub enum Error {
     #[error("another watchpost uses {0}; stop it, or give this one a paths.state of its own")]
     InUse(PathBuf),
     /// A thread cannot be started.
-    #[error("cannot start the outbox's thread: {0}")]
+    #[error("cannot start a thread: {0}")]
     Thread(std::io::Error),
+    /// The embedded broker's address is taken or not of this machine.
+    #[error(
+        "the embedded broker cannot listen on {listen}: {source}; set mqtt.listen, or mqtt.url if a broker is there"
+    )]
+    BrokerListen {
+        /// The address.
+        listen: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The embedded broker ended at once.
+    #[error("the embedded broker does not start on {0}")]
+    Broker(SocketAddr),
 }

@@ -38,7 +38,7 @@ const TICK: Duration = Duration::from_millis(500);
 pub struct Outbox {
     shared: Arc<Shared>,
     epoch: u64,
-    thread: Option<JoinHandle<()>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
     /// Held so that no second daemon writes into the same folder.
     _lock: Option<File>,
 }
@@ -109,7 +109,7 @@ impl Outbox {
             .name("outbox".into())
             .spawn(move || worker.run(Store::open(&folder, limit), &metrics))
             .map_err(Error::Thread)?;
-        Ok(Self { shared, epoch, thread: Some(thread), _lock: lock })
+        Ok(Self { shared, epoch, thread: Mutex::new(Some(thread)), _lock: lock })
     }
 
     /// The number of this start.
@@ -223,10 +223,11 @@ impl Outbox {
     }
 
     /// Stores what is queued and the acknowledgement mark, and joins the thread.
-    pub fn stop(&mut self) {
+    pub fn stop(&self) {
         self.shared.lock().stop = true;
         self.shared.wake.notify_one();
-        if let Some(thread) = self.thread.take()
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread
             && thread.join().is_err()
         {
             tracing::error!("the outbox's thread panicked");

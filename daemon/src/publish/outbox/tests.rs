@@ -55,7 +55,7 @@ fn segments(folder: &tempfile::TempDir) -> Vec<PathBuf> {
 #[test]
 fn what_is_not_acknowledged_comes_again_with_its_number_after_a_restart() {
     let folder = tempfile::tempdir().unwrap();
-    let mut outbox = start(&folder, 1 << 20);
+    let outbox = start(&folder, 1 << 20);
     let epoch = outbox.epoch();
     pushes(&outbox, 10, 20);
     outbox.connected();

@@ -1,0 +1,178 @@
+//! Messages that live in memory only: retained ones, answers, and those that may be lost.
+//!
+//! In: topics and payloads from any thread. Out: the next one to send, for the connection. Retained messages
+//! are kept, so that they can be published again after a reconnect; one that did not change is not sent
+//! again. Answers and fleeting messages are in bounded queues whose oldest are dropped and counted.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+use crate::telemetry::Counter;
+
+/// Answers that wait at most.
+const ANSWERS: usize = 256;
+/// Fleeting messages that wait at most, and their bytes.
+const FLEETING: usize = 512;
+const FLEETING_BYTES: usize = 4 << 20;
+
+/// A message: topic and payload.
+pub(super) type Message = (String, Vec<u8>);
+
+#[derive(Debug)]
+pub(super) struct Live {
+    queues: Mutex<Queues>,
+    /// Something may be there to send.
+    pub ready: Notify,
+    dropped: Counter,
+}
+
+#[derive(Debug, Default)]
+struct Queues {
+    /// By topic: the payload, empty to clear it, and whether it must be sent.
+    retained: BTreeMap<String, (Vec<u8>, bool)>,
+    answers: VecDeque<Message>,
+    fleeting: VecDeque<Message>,
+    fleeting_bytes: usize,
+}
+
+impl Live {
+    pub fn new(dropped: Counter) -> Self {
+        Self { queues: Mutex::default(), ready: Notify::new(), dropped }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queues> {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Publishes a retained message, unless it is what was published last.
+    pub fn retain(&self, topic: String, payload: Vec<u8>) {
+        let mut queues = self.lock();
+        if queues.retained.get(&topic).is_some_and(|(last, _)| *last == payload) {
+            return;
+        }
+        queues.retained.insert(topic, (payload, true));
+        drop(queues);
+        self.ready.notify_one();
+    }
+
+    /// Removes retained messages whose topic begins with `prefix` from the broker.
+    pub fn clear(&self, prefix: &str) {
+        let mut queues = self.lock();
+        let below = queues.retained.range_mut(prefix.to_owned()..);
+        for (_, message) in below.take_while(|(topic, _)| topic.starts_with(prefix)) {
+            *message = (Vec::new(), true);
+        }
+        drop(queues);
+        self.ready.notify_one();
+    }
+
+    pub fn answer(&self, topic: String, payload: Vec<u8>) {
+        let mut queues = self.lock();
+        queues.answers.push_back((topic, payload));
+        if queues.answers.len() > ANSWERS {
+            queues.answers.pop_front();
+            self.dropped.inc();
+        }
+        drop(queues);
+        self.ready.notify_one();
+    }
+
+    pub fn fleeting(&self, topic: String, payload: Vec<u8>) {
+        let mut queues = self.lock();
+        queues.fleeting_bytes += payload.len();
+        queues.fleeting.push_back((topic, payload));
+        while (queues.fleeting.len() > FLEETING || queues.fleeting_bytes > FLEETING_BYTES)
+            && let Some((_, oldest)) = queues.fleeting.pop_front()
+        {
+            queues.fleeting_bytes -= oldest.len();
+            self.dropped.inc();
+        }
+        drop(queues);
+        self.ready.notify_one();
+    }
+
+    pub fn next_answer(&self) -> Option<Message> {
+        self.lock().answers.pop_front()
+    }
+
+    pub fn next_retained(&self) -> Option<Message> {
+        let mut queues = self.lock();
+        let (topic, message) = queues.retained.iter_mut().find(|(_, (_, due))| *due)?;
+        message.1 = false;
+        let found = (topic.clone(), message.0.clone());
+        if found.1.is_empty() {
+            queues.retained.remove(&found.0);
+        }
+        Some(found)
+    }
+
+    pub fn next_fleeting(&self) -> Option<Message> {
+        let mut queues = self.lock();
+        let message = queues.fleeting.pop_front()?;
+        queues.fleeting_bytes -= message.1.len();
+        Some(message)
+    }
+
+    /// The connection is gone: fleeting messages are stale, retained ones are all due again.
+    pub fn disconnected(&self) {
+        let mut queues = self.lock();
+        self.dropped.add(queues.fleeting.len() as u64);
+        queues.fleeting.clear();
+        queues.fleeting_bytes = 0;
+        queues.retained.values_mut().for_each(|(_, due)| *due = true);
+    }
+
+    /// Whether everything but fleeting messages was handed out.
+    pub fn is_drained(&self) -> bool {
+        let queues = self.lock();
+        queues.answers.is_empty() && queues.retained.values().all(|(_, due)| !due)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(message: Option<Message>) -> Option<(String, String)> {
+        message.map(|(topic, payload)| (topic, String::from_utf8(payload).unwrap()))
+    }
+
+    fn pair(topic: &str, payload: &str) -> Option<(String, String)> {
+        Some((topic.into(), payload.into()))
+    }
+
+    #[test]
+    fn unchanged_retained_messages_are_sent_once_and_again_after_a_reconnect() {
+        let live = Live::new(Counter::new());
+        live.retain("a/x".into(), b"1".to_vec());
+        live.retain("a/x".into(), b"1".to_vec());
+        assert_eq!(text(live.next_retained()), pair("a/x", "1"));
+        live.retain("a/x".into(), b"1".to_vec());
+        assert!(live.next_retained().is_none() && live.is_drained());
+        live.disconnected();
+        assert_eq!(text(live.next_retained()), pair("a/x", "1"));
+        live.retain("ab".into(), b"2".to_vec());
+        live.next_retained();
+        live.clear("a/");
+        assert_eq!(text(live.next_retained()), pair("a/x", ""));
+        live.disconnected();
+        assert_eq!(text(live.next_retained()), pair("ab", "2"));
+        assert!(live.is_drained());
+    }
+
+    #[test]
+    fn fleeting_messages_are_bounded_and_the_oldest_go_first() {
+        let dropped = Counter::new();
+        let live = Live::new(dropped.clone());
+        for n in 0..FLEETING + 3 {
+            live.fleeting(n.to_string(), b"x".to_vec());
+        }
+        assert_eq!(dropped.get(), 3);
+        assert_eq!(live.next_fleeting().unwrap().0, "3");
+        live.fleeting("large".into(), vec![0; FLEETING_BYTES]);
+        assert_eq!(live.next_fleeting().unwrap().0, "large");
+        assert!(live.next_fleeting().is_none());
+    }
+}
