@@ -50,9 +50,9 @@ pub struct Camera {
 }
 
 impl Camera {
-    /// Follows this track from now on; `None`: chooses by itself.
+    /// Follows this track from now on, until it has been gone for long; `None`: by its mode again.
     pub fn follow(&mut self, track: Option<u64>) {
-        self.subject.wanted = track;
+        self.subject.follow(track, self.now.unwrap_or(0.0));
     }
 
     /// Starts anew at a scene cut at `now`: the view jumps to what it finds first.
@@ -99,10 +99,7 @@ impl Camera {
         let goal = self.next_goal(now, &aim, &range, config);
         self.goal = Some(goal);
         self.drive(goal, if jump { None } else { Some(dt as f32) }, &range, config);
-        let mode = match config.mode {
-            Mode::Ball if !self.subject.has_ball(now, f64::from(config.hold)) => Mode::Group,
-            mode => mode,
-        };
+        let mode = self.subject.mode(now, config);
         Shot { view: self.view(&range), mode, tracks: aim.tracks, found }
     }
 

@@ -7,6 +7,7 @@ mod bounds;
 mod camera;
 mod config;
 mod follower;
+mod plugin;
 #[cfg(test)]
 mod rng;
 mod subject;
@@ -17,4 +18,5 @@ pub use bounds::Bounds;
 pub use camera::{Camera, Shot};
 pub use config::{Config, Mode};
 pub use follower::{Follower, Limits};
+pub use plugin::CameraFraming;
 pub use subject::{Aim, Subject, Thing};

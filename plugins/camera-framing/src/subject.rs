@@ -22,6 +22,8 @@ pub struct Thing {
 const LINGER: f64 = 0.8;
 /// Seconds after which a newcomer, whom the camera aims at from the first, counts as shown.
 const SETTLE: f64 = 1.0;
+/// Seconds beyond `hold` after which a track that a command asked for is given up.
+const GONE: f64 = 5.0;
 /// Speeds in frame widths per second beyond which a ball cannot be the same.
 const BALL_SPEED: f32 = 2.0;
 
@@ -62,8 +64,8 @@ pub struct Subject {
     ball: Option<Ball>,
     /// A ball seen elsewhere, that has yet to prove itself.
     rival: Option<Ball>,
-    /// Track that a command asked for.
-    pub wanted: Option<u64>,
+    /// Track that a command asked for, and when it was last there.
+    wanted: Option<(u64, f64)>,
     /// Track that is followed in mode track.
     current: Option<u64>,
 }
@@ -72,6 +74,21 @@ impl Subject {
     /// Forgets everyone: a scene cut.
     pub fn clear(&mut self) {
         *self = Self { wanted: self.wanted, ..Self::default() };
+    }
+
+    /// Follows this track, whatever the mode, until it has been gone for long; `None`: by the mode again.
+    pub fn follow(&mut self, track: Option<u64>, now: f64) {
+        self.wanted = track.map(|track| (track, now));
+    }
+
+    /// What is followed at `now`: a track that a command asked for, or what the configuration says.
+    #[must_use]
+    pub fn mode(&self, now: f64, config: &Config) -> Mode {
+        match (self.wanted, config.mode) {
+            (Some(_), _) => Mode::Track,
+            (None, Mode::Ball) if !self.has_ball(now, f64::from(config.hold)) => Mode::Group,
+            (None, mode) => mode,
+        }
     }
 
     /// Multiplies all lengths: the frames changed their size.
@@ -87,13 +104,18 @@ impl Subject {
     /// Takes the people and balls of a frame at `now` and says what to show.
     pub fn aim(&mut self, now: f64, width: f32, people: &[Thing], balls: &[Thing], config: &Config) -> Aim {
         self.see(now, people);
-        match config.mode {
+        self.see_ball(now, width, balls);
+        if let Some((track, seen)) = &mut self.wanted {
+            if self.members.iter().any(|member| member.track == *track) {
+                *seen = now;
+            } else if now - *seen > GONE + f64::from(config.hold) {
+                self.wanted = None;
+            }
+        }
+        match self.mode(now, config) {
             Mode::Group => self.group(now, width, config),
             Mode::Track => self.track(),
-            Mode::Ball => {
-                self.see_ball(now, width, balls);
-                self.ball(now, width, config)
-            }
+            Mode::Ball => self.ball(now, width, config),
         }
     }
 
@@ -148,7 +170,7 @@ impl Subject {
     fn track(&mut self) -> Aim {
         let find = |track: u64| self.members.iter().find(|member| member.track == track);
         let chosen = match self.wanted {
-            Some(wanted) => find(wanted),
+            Some((wanted, _)) => find(wanted),
             None => self
                 .current
                 .and_then(find)
@@ -214,9 +236,8 @@ impl Subject {
         Aim { bounds: Some(bounds), least: config.context, tracks }
     }
 
-    /// Whether a ball is followed at `now`, and where it was last seen.
-    #[must_use]
-    pub fn has_ball(&self, now: f64, hold: f64) -> bool {
+    /// Whether a ball is followed at `now`.
+    fn has_ball(&self, now: f64, hold: f64) -> bool {
         self.ball.is_some_and(|ball| now - ball.seen <= hold)
     }
 }

@@ -6,9 +6,11 @@
 
 pub mod assign;
 mod associate;
+pub mod baseline;
 mod bounds;
 mod config;
 mod kalman;
+mod plugin;
 #[cfg(test)]
 mod rng;
 mod track;
@@ -17,5 +19,6 @@ mod tracker;
 pub use bounds::Bounds;
 pub use config::{Config, Tuning};
 pub use kalman::{Axis, Motion, Noise};
+pub use plugin::TrackerPlugin;
 pub use track::{Phase, Sighting, Track};
 pub use tracker::{Coasting, Detection, Saved, Tracker};

@@ -101,6 +101,35 @@ impl Tracker {
         self.saved.tracks.iter_mut().for_each(|track| track.rescale(across, down));
     }
 
+    /// Moves all times by so many seconds: stream time began anew.
+    pub fn shift(&mut self, seconds: f64) {
+        self.saved.now += seconds;
+        self.saved.last_runs.fill(-1.0);
+        for track in &mut self.saved.tracks {
+            track.time += seconds;
+            track.seen.iter_mut().for_each(|sighting| sighting.at += seconds);
+        }
+    }
+
+    /// Believed tracks that are there, as far as anybody can tell: found, or out of sight only for a moment.
+    pub fn present(&self) -> impl Iterator<Item = &Track> {
+        self.saved.tracks.iter().filter(|track| {
+            let away = self.saved.now - track.last().at;
+            track.phase != Phase::Tentative && away <= self.patience(track)
+        })
+    }
+
+    /// For how many seconds the predicted box of a track goes on being reported.
+    fn patience(&self, track: &Track) -> f64 {
+        let coast = f64::from(self.config.coast);
+        match track.phase {
+            Phase::Tentative => 0.0,
+            Phase::Lost => coast,
+            // Not looked for since: it is there until the detector says otherwise.
+            Phase::Live => (2.5 * self.step_of(track.model)).max(coast),
+        }
+    }
+
     /// The memory, for a snapshot.
     #[must_use]
     pub fn saved(&self) -> &Saved {
@@ -348,13 +377,7 @@ impl Tracker {
     fn coast(&self, now: f64, coasting: &mut Vec<Coasting>) {
         for track in &self.saved.tracks {
             let away = now - track.last().at;
-            let limit = match track.phase {
-                Phase::Tentative => continue,
-                Phase::Lost => f64::from(self.config.coast),
-                // Not looked for since: it is there until the detector says otherwise.
-                Phase::Live => (2.5 * self.step_of(track.model))
-                    .clamp(f64::from(self.config.coast), f64::from(self.config.max_lost)),
-            };
+            let limit = self.patience(track);
             if away > 0.0 && away <= limit && track.hits > 0 {
                 let score = track.score * (1.0 - 0.5 * (away / limit) as f32);
                 coasting.push(Coasting {

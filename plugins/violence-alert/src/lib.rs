@@ -9,6 +9,7 @@ pub mod baseline;
 mod config;
 mod people;
 mod place;
+mod plugin;
 #[cfg(test)]
 mod rng;
 #[cfg(test)]
@@ -18,3 +19,4 @@ pub use alerts::Alerts;
 pub use config::Config;
 pub use people::{Bounds, Involved, People, Person};
 pub use place::{Alert, Place, Reason, Score, Severity, Step, TRACE, severity};
+pub use plugin::ViolenceAlert;
