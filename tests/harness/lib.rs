@@ -6,6 +6,8 @@
 
 pub mod daemon;
 pub mod data;
+pub mod frames;
+pub mod models;
 pub mod mosquitto;
 pub mod plugins;
 pub mod rtmp;

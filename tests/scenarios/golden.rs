@@ -1,1 +1,179 @@
-//! Not built yet.
+//! Detections of the shared models on the shared videos against reference results.
+//!
+//! The references come from an independent pipeline; they state the colour matrix, the filter and the rounding.
+//! Pooled over the videos, for each model: at least 95 % of the reference objects with a score of 0.35 or more
+//! are found (same label, IoU of 0.9 or more, score within 0.05), and at most 5 % further objects above 0.35.
+
+use std::path::Path;
+
+use e2e::data::data;
+use e2e::frames::Frames;
+use e2e::models::shared_model;
+use serde::Deserialize;
+use watchpost::flow::{ElementType, Objects, Picture, Rect, Size, Tensor};
+use watchpost::infer::{ModelDir, Runtime, Session, SessionOptions};
+use watchpost::postprocess::{Decoder, ModelInfo};
+use watchpost::preprocess::Preprocessor;
+
+const LEAST: f32 = 0.35;
+
+#[derive(Deserialize)]
+struct Golden {
+    video: String,
+    width: u32,
+    height: u32,
+    color: String,
+    frames: Vec<GoldenFrame>,
+}
+
+#[derive(Deserialize)]
+struct GoldenFrame {
+    frame: u64,
+    objects: Vec<GoldenObject>,
+}
+
+#[derive(Deserialize)]
+struct GoldenObject {
+    label: String,
+    score: f32,
+    #[serde(rename = "box")]
+    corners: [f32; 4],
+}
+
+#[derive(Default, Debug)]
+struct Tally {
+    expected: usize,
+    found: usize,
+    given: usize,
+    further: usize,
+}
+
+/// A model from its folder, with everything that a frame visits on its way to objects.
+struct Model {
+    preprocessor: Preprocessor,
+    session: Session,
+    decoder: Decoder,
+    tensor: Tensor,
+}
+
+impl Model {
+    fn open(folder: &Path) -> Self {
+        let runtime = Runtime::load(None).unwrap();
+        let model = ModelDir::open(folder).unwrap();
+        let session = Session::open(&runtime, &model, SessionOptions { threads: 2, batch: 1 }).unwrap();
+        let decoder = Decoder::new(&ModelInfo {
+            decoder: &model.manifest.output,
+            labels: session.labels(),
+            keep: &model.manifest.keep,
+            input: session.input().size,
+            names: session.output_names(),
+            outputs: session.outputs(),
+            threshold: None,
+        })
+        .unwrap();
+        let input = session.input();
+        let preprocessor = Preprocessor::new(&model.manifest.input, input.size, input.element).unwrap();
+        Self { preprocessor, session, decoder, tensor: Tensor::zeros(ElementType::F32, &[0]) }
+    }
+
+    fn objects(&mut self, picture: &Picture) -> Objects {
+        let rect = Rect::of_size(picture.size);
+        let letterbox = self.preprocessor.letterbox(picture.size, &rect).unwrap();
+        self.preprocessor.run(picture, &[rect], &mut self.tensor).unwrap();
+        let outputs = self.session.run(&self.tensor).unwrap();
+        let mut objects = Objects::default();
+        self.decoder.objects(outputs, 0, &letterbox, 0, &mut objects);
+        objects
+    }
+}
+
+impl Tally {
+    fn add(&mut self, other: &Self) {
+        self.expected += other.expected;
+        self.found += other.found;
+        self.given += other.given;
+        self.further += other.further;
+    }
+
+    /// Pairs objects with reference objects of the same label, the best overlap first.
+    fn frame(&mut self, reference: &[GoldenObject], objects: &Objects, labels: &[String]) {
+        let mut pairs = Vec::new();
+        for (wanted, golden) in reference.iter().enumerate() {
+            let [left, top, right, bottom] = golden.corners;
+            let bounds = Rect::from_corners(left, top, right, bottom);
+            for given in 0..objects.len() {
+                if labels[objects.classes[given] as usize] == golden.label {
+                    pairs.push((bounds.iou(&objects.bounds[given]), wanted, given));
+                }
+            }
+        }
+        pairs.sort_by(|a, b| b.0.total_cmp(&a.0));
+        let mut partner_of_wanted = vec![None; reference.len()];
+        let mut paired = vec![false; objects.len()];
+        for (iou, wanted, given) in pairs {
+            if iou >= 0.9 && partner_of_wanted[wanted].is_none() && !paired[given] {
+                partner_of_wanted[wanted] = Some(given);
+                paired[given] = true;
+            }
+        }
+        for (golden, partner) in reference.iter().zip(&partner_of_wanted) {
+            if golden.score >= LEAST {
+                self.expected += 1;
+                let close = |given: usize| (objects.scores[given] - golden.score).abs() <= 0.05;
+                self.found += usize::from(partner.is_some_and(close));
+            }
+        }
+        // An object whose partner in the reference lies just below the bound is none further.
+        for given in 0..objects.len() {
+            if objects.scores[given] > LEAST {
+                self.given += 1;
+                self.further += usize::from(!paired[given]);
+            }
+        }
+    }
+}
+
+fn golden(model_name: &str) {
+    let Some(data) = data(&format!("golden detections of {model_name}")) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let mut model = Model::open(&shared_model(&data, model_name, folder.path()));
+    let labels = model.session.labels().to_vec();
+    let mut references: Vec<_> =
+        std::fs::read_dir(data.join("golden")).unwrap().map(|e| e.unwrap().path()).collect();
+    references.retain(|path| path.file_name().unwrap().to_string_lossy().starts_with(model_name));
+    references.sort();
+    assert_eq!(references.len(), 6);
+    let mut pooled = Tally::default();
+    for reference in references {
+        let golden: Golden = serde_json::from_str(&std::fs::read_to_string(reference).unwrap()).unwrap();
+        let mut frames = Frames::open(&data.join("videos").join(&golden.video));
+        let mut tally = Tally::default();
+        let mut next = 0;
+        for wanted in &golden.frames {
+            let picture = frames.nth((wanted.frame - next) as usize).expect("the video is shorter");
+            next = wanted.frame + 1;
+            assert_eq!(picture.size, Size::new(golden.width, golden.height));
+            let color = format!("{:?}, {:?} range", picture.color.matrix, picture.color.range).to_lowercase();
+            assert_eq!(color, golden.color, "{}", golden.video);
+            tally.frame(&wanted.objects, &model.objects(&picture), &labels);
+        }
+        println!("{model_name} {:36} {tally:?}", golden.video);
+        pooled.add(&tally);
+    }
+    let found = pooled.found as f64 / pooled.expected as f64;
+    let further = pooled.further as f64 / pooled.expected as f64;
+    println!("{model_name}: {:.2} % found, {:.2} % further: {pooled:?}", found * 100.0, further * 100.0);
+    assert!(pooled.expected > 50, "the references hold {} objects only", pooled.expected);
+    assert!(found >= 0.95, "{:.2} % of the reference objects were found", found * 100.0);
+    assert!(further <= 0.05, "{:.2} % further objects", further * 100.0);
+}
+
+#[test]
+fn yolox_finds_what_the_reference_found() {
+    golden("yolox_nano_416");
+}
+
+#[test]
+fn nanodet_finds_what_the_reference_found() {
+    golden("nanodet_m_416");
+}

@@ -1,9 +1,10 @@
 //! NanoDet: for each stride class scores, and distances to the four sides as distributions.
 //!
 //! Source: Li et al., "Generalized Focal Loss" (arXiv 2006.04388): each side's distance is the expectation of a
-//! softmax over bins 0 … n − 1, times the stride; anchors stand at the middle of their cells. The class scores
-//! have gone through a sigmoid in the graph. Outputs may come in any order, or as one tensor of both per anchor
-//! (NanoDet-Plus); they are told apart by their shapes.
+//! softmax over bins 0 … n − 1, times the stride s. The class scores have gone through a sigmoid in the graph.
+//! Outputs may come in any order, or as one tensor of both per anchor (NanoDet-Plus); they are told apart by their
+//! shapes. NanoDet's anchor of column x stands at the middle pixel of its cell, (x + 1/2)·s − 1/2, NanoDet-Plus'
+//! at the cell's corner, x·s.
 
 use super::{ModelInfo, Sink};
 use crate::flow::Rect;
@@ -14,6 +15,8 @@ pub(super) struct Nanodet {
     threshold: f32,
     classes: usize,
     bins: usize,
+    /// Where in its cell an anchor stands: this times (stride − 1).
+    middle: f32,
     grids: Vec<Grid>,
 }
 
@@ -87,7 +90,7 @@ impl Nanodet {
             return Err(format!("output `{name}` belongs to none of the strides {strides:?}"));
         }
         let bins = bins.filter(|bins| *bins >= 2).ok_or("expected at least 2 bins a distance")?;
-        Ok(Self { threshold, classes, bins, grids })
+        Ok(Self { threshold, classes, bins, middle: 0.5, grids })
     }
 
     /// NanoDet-Plus: one tensor, each anchor's class scores and then its distances, the strides in turn.
@@ -121,7 +124,7 @@ impl Nanodet {
             });
             start += columns * rows * values;
         }
-        Ok(Self { threshold, classes, bins, grids })
+        Ok(Self { threshold, classes, bins, middle: 0.0, grids })
     }
 
     pub(super) fn candidates(&self, outputs: &[&[f32]], sink: &mut Sink<'_>) {
@@ -144,8 +147,9 @@ impl Nanodet {
                 let mut sides = sides.chunks_exact(self.bins).map(|bins| expectation(bins) * grid.stride);
                 let mut side = || sides.next().unwrap_or(0.0);
                 let (left, top, right, bottom) = (side(), side(), side(), side());
-                let x = ((anchor % grid.columns) as f32 + 0.5) * grid.stride;
-                let y = ((anchor / grid.columns) as f32 + 0.5) * grid.stride;
+                let middle = self.middle * (grid.stride - 1.0);
+                let x = (anchor % grid.columns) as f32 * grid.stride + middle;
+                let y = (anchor / grid.columns) as f32 * grid.stride + middle;
                 sink.push(class, score, Rect::from_corners(x - left, y - top, x + right, y + bottom));
             }
         }
