@@ -6,6 +6,7 @@
 use super::camera::Camera;
 use super::canvas::{Canvas, Color, NOBODY, Paint, Pattern, SCENERY, color};
 use super::director::Obstacle;
+use super::game::Court;
 use super::rng::{Rng, combine, noise, noise2};
 use crate::flow::{Matrix, Rect};
 
@@ -26,14 +27,18 @@ fn grey(rng: &mut Rng, low: f32, high: f32, tint: f32) -> [f32; 3] {
 }
 
 impl Backdrop {
-    /// Draws the place of a seed.
+    /// Draws the place of a seed: a hall or square, or a court with its lines.
     #[must_use]
-    pub fn new(seed: u64, camera: &Camera, matrix: Matrix) -> Self {
+    pub fn new(seed: u64, camera: &Camera, matrix: Matrix, court: Option<Court>) -> Self {
         let mut rng = Rng::new(combine(seed, 31));
         let (w, h) = (camera.size.width as usize, camera.size.height as usize);
         let mut canvas = Canvas::new(camera.size);
         let (floor_a, floor_b) = (grey(&mut rng, 0.30, 0.72, 0.07), grey(&mut rng, 0.30, 0.72, 0.07));
         let (wall_a, wall_b) = (grey(&mut rng, 0.35, 0.85, 0.10), grey(&mut rng, 0.25, 0.75, 0.12));
+        let turf =
+            [[0.25, 0.45, 0.2], [0.62, 0.47, 0.3], [0.25, 0.4, 0.58], [0.58, 0.32, 0.26]][rng.below(4)];
+        let (floor_a, floor_b) =
+            if court.is_some() { (turf, turf.map(|c| c * 0.8)) } else { (floor_a, floor_b) };
         let floor_kind = rng.below(4);
         let wall_kind = rng.below(4);
         let tile = rng.range(0.5, 1.4);
@@ -46,7 +51,9 @@ impl Backdrop {
                 let (px, py) = (x as f32 + 0.5, y as f32 + 0.5);
                 let rgb = match camera.ground(px, py) {
                     Some(at) if py > wall_row => {
-                        floor(seed, floor_kind, tile, at, camera.height, floor_a, floor_b)
+                        let ground = floor(seed, floor_kind, tile, at, camera.height, floor_a, floor_b);
+                        let chalk = court.map_or(0.0, |court| lines(&court, at, camera.scale(at.1)));
+                        mixed(ground, [0.92; 3], chalk * 0.85)
                     }
                     _ => {
                         let (u, v) = ((px - w as f32 * 0.5) * pixel, (wall_row - py) * pixel);
@@ -74,7 +81,7 @@ impl Backdrop {
         Self { planes: canvas.into_planes(), seed, screen, colors: paints, post }
     }
 
-    /// Draws what moves in the background: a screen whose picture changes, and a flag or lamp that swings.
+    /// Draws what moves in the background: a screen whose picture changes, and a sign that swings.
     pub fn distract(&self, canvas: &mut Canvas, t: f64) {
         let s = self.screen;
         canvas.post(s, &Paint::plain(self.colors[2]), false, NOBODY);
@@ -90,7 +97,8 @@ impl Backdrop {
         let long = s.height * 1.1 + 4.0;
         let end = (top.0 + long * swing.sin(), long * swing.cos());
         canvas.capsule(top, end, 1.0, 1.0, &Paint::plain(self.colors[2]), NOBODY);
-        canvas.ellipse(end, long * 0.16, long * 0.16, &Paint::plain(self.colors[1]), NOBODY);
+        let r = long * 0.14;
+        canvas.post(Rect::new(end.0 - r, end.1, 2.0 * r, r), &Paint::plain(self.colors[1]), false, NOBODY);
     }
 
     /// Draws an obstacle.
@@ -100,6 +108,25 @@ impl Backdrop {
         let high = obstacle.height * s;
         canvas.post(Rect::new(x - r, foot - high, 2.0 * r, high), &self.post, obstacle.height > 1.0, SCENERY);
     }
+}
+
+/// Share of chalk at a point of a court: sidelines, halfway line, circle, goal areas.
+fn lines(court: &Court, at: (f32, f32), scale: f32) -> f32 {
+    let (x, z) = (at.0, at.1 - court.middle());
+    let deep = (court.far - court.near) * 0.5;
+    let inside = x.abs() < court.half + 0.05 && z.abs() < deep + 0.05;
+    if !inside {
+        return 0.0;
+    }
+    let goal = ((x.abs() - court.half).powi(2) + z * z).sqrt();
+    let nearest = (x.abs() - court.half)
+        .abs()
+        .min((z.abs() - deep).abs())
+        .min(x.abs())
+        .min((x.hypot(z) - 1.8).abs())
+        .min((goal - 3.0).abs());
+    // As wide as chalk, and softened over about a pixel.
+    1.0 - ((nearest - 0.04) * scale * 0.6).clamp(0.0, 1.0)
 }
 
 /// Share of the second colour at a line of width `w` around whole numbers, softened over `blur`.

@@ -66,6 +66,8 @@ pub struct Camera {
     pub near: f32,
     /// Farthest.
     pub far: f32,
+    /// The x that lies in the middle of the picture, metres.
+    pub pan: f32,
 }
 
 impl Camera {
@@ -84,6 +86,7 @@ impl Camera {
             height,
             near: focal / near_scale,
             far: focal / far_scale,
+            pan: 0.0,
         }
     }
 
@@ -97,7 +100,7 @@ impl Camera {
     #[must_use]
     pub fn project(&self, p: Vec3) -> (f32, f32, f32) {
         let s = self.scale(p[2]);
-        (self.size.width as f32 * 0.5 + s * p[0], self.horizon + s * (self.height - p[1]), s)
+        (self.size.width as f32 * 0.5 + s * (p[0] - self.pan), self.horizon + s * (self.height - p[1]), s)
     }
 
     /// The ground point (x, z) that a pixel shows; `None` at or above the horizon.
@@ -108,7 +111,7 @@ impl Camera {
             return None;
         }
         let s = down / self.height;
-        Some(((px - self.size.width as f32 * 0.5) / s, self.focal / s))
+        Some((self.pan + (px - self.size.width as f32 * 0.5) / s, self.focal / s))
     }
 
     /// Half the width of the ground that the picture shows at depth z, metres.

@@ -10,8 +10,10 @@ mod camera;
 mod canvas;
 mod director;
 mod figure;
+mod game;
 mod moves;
 mod people;
+mod pitch;
 mod pose;
 mod rng;
 mod spec;
@@ -26,6 +28,7 @@ pub use truth::{
 use backdrop::Backdrop;
 use canvas::{Canvas, Noise, colorimetry};
 use people::Place;
+use pitch::Pitch;
 use survey::{Survey, survey};
 
 use crate::flow::Picture;
@@ -39,6 +42,9 @@ const ATTEMPTS: u32 = 24;
 pub struct Scene {
     spec: SceneSpec,
     places: Vec<Place>,
+    /// The game, where that is the kind of scene.
+    pitch: Option<Pitch>,
+    cuts: Vec<f64>,
     survey: Survey,
     canvas: Canvas,
     noise: Noise,
@@ -52,11 +58,19 @@ impl Scene {
     /// Plans a scene.
     #[must_use]
     pub fn new(spec: &SceneSpec) -> Self {
-        let (places, survey) = plan(spec);
+        let (places, survey) = match spec.kind {
+            SceneKind::People => plan(spec),
+            SceneKind::Ball => Default::default(),
+        };
+        let pitch = (spec.kind == SceneKind::Ball).then(|| Pitch::new(spec));
+        let parts = f64::from(spec.cuts + 1);
+        let cuts = (1..=spec.cuts).map(|i| spec.seconds * f64::from(i) / parts).filter(|t| *t > 0.0);
         let sigma = 0.9 + (rng::combine(spec.seed, 12) % 100) as f32 / 100.0 * 1.1;
         Self {
             spec: spec.clone(),
             places,
+            pitch,
+            cuts: cuts.collect(),
             survey,
             canvas: Canvas::new(spec.size),
             noise: Noise::new(spec.seed, sigma, spec.size.width as usize),
@@ -83,7 +97,7 @@ impl Scene {
             fights: self.survey.fights.clone(),
             crossings: self.survey.crossings.clone(),
             long_hidden: self.survey.long_hidden,
-            cuts: self.places.iter().skip(1).map(|p| p.begin).collect(),
+            cuts: self.cuts.clone(),
         }
     }
 
@@ -91,29 +105,34 @@ impl Scene {
     pub fn frame(&mut self, index: u64) -> (Picture, FrameTruth) {
         let pts = self.spec.pts(index);
         let t = pts as f64 * 1e-9;
+        let number = self.cuts.partition_point(|cut| *cut <= t);
+        let (people, ball) = match &mut self.pitch {
+            Some(pitch) => pitch.draw(&mut self.canvas, number, t),
+            None => (self.people(number, t), None),
+        };
+        let flicker = 1.0 + 0.010 * (t * 7.9).sin() as f32 + 0.012 * rng::noise(self.spec.seed ^ 71, t * 3.0);
+        let picture = self.canvas.picture(flicker, &self.noise, rng::combine(self.spec.seed, index));
+        (picture, FrameTruth { index, pts, people, ball })
+    }
+
+    /// Draws the people of a place at time t.
+    fn people(&mut self, number: usize, t: f64) -> Vec<PersonTruth> {
         if t < self.shown - 5.0 && self.spec.seconds <= 0.0 {
             self.places = plan(&self.spec).0;
         }
         self.shown = t;
-        let number = self.places.partition_point(|p| p.begin <= t).saturating_sub(1);
-        let place = &mut self.places[number];
+        let Some(place) = self.places.get_mut(number) else { return Vec::new() };
         place.prepare(t);
         let matrix = colorimetry(self.spec.size).matrix;
         if self.backdrop.as_ref().is_none_or(|(of, _)| *of != number) {
-            self.backdrop = Some((number, Backdrop::new(place.seed, &place.camera, matrix)));
+            self.backdrop = Some((number, Backdrop::new(place.seed, &place.camera, matrix, None)));
         }
-        let mut people = Vec::new();
-        if let Some((_, backdrop)) = &self.backdrop {
-            self.canvas.start(&backdrop.planes);
-            backdrop.distract(&mut self.canvas, t);
-            let camera = place.camera;
-            let obstacle =
-                |canvas: &mut Canvas, o: &director::Obstacle| backdrop.obstacle(canvas, &camera, o);
-            people = place.draw(&mut self.canvas, &camera, t, &obstacle, true);
-        }
-        let flicker = 1.0 + 0.010 * (t * 7.9).sin() as f32 + 0.012 * rng::noise(self.spec.seed ^ 71, t * 3.0);
-        let picture = self.canvas.picture(flicker, &self.noise, rng::combine(self.spec.seed, index));
-        (picture, FrameTruth { index, pts, people, ball: None })
+        let Some((_, backdrop)) = &self.backdrop else { return Vec::new() };
+        self.canvas.start(&backdrop.planes);
+        backdrop.distract(&mut self.canvas, t);
+        let camera = place.camera;
+        let obstacle = |canvas: &mut Canvas, o: &director::Obstacle| backdrop.obstacle(canvas, &camera, o);
+        place.draw(&mut self.canvas, &camera, t, &obstacle, true)
     }
 }
 
