@@ -1,1 +1,11 @@
-//! Room `service`: not built yet.
+//! How the daemon is a good service: systemd's notifications and watchdog, signals, logging.
+//!
+//! In: what `app` knows of its state; signals. Out: messages to systemd, [`Signal`]s, log lines. `app` owns
+//! all of it. Without systemd the notifications go nowhere, which is no error.
+
+pub mod logging;
+mod notify;
+mod signals;
+
+pub use notify::{Notifier, watchdog};
+pub use signals::{Signal, Signals};

@@ -1,0 +1,148 @@
+//! Notifications to systemd: ready, reloading, stopping, a status line, the watchdog.
+//!
+//! In: what `app` says. Out: datagrams to the socket that systemd names in the environment (sd_notify(3)).
+//! Nothing fails: without systemd there is nobody to tell, and a socket that takes nothing is logged once.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+use systemd::daemon;
+use tokio_util::sync::CancellationToken;
+
+/// Tells systemd. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Notifier {
+    complained: Arc<AtomicBool>,
+}
+
+impl Notifier {
+    /// A notifier for this process.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The start is over, or a reload is.
+    pub fn ready(&self) {
+        self.send(&[("READY", "1")]);
+    }
+
+    /// A reload begins; say [`Notifier::ready`] when it is over, also where it failed.
+    pub fn reloading(&self) {
+        let now = clock_gettime(ClockId::Monotonic);
+        let microseconds = now.tv_sec as u64 * 1_000_000 + now.tv_nsec as u64 / 1000;
+        self.send(&[("RELOADING", "1"), ("MONOTONIC_USEC", &microseconds.to_string())]);
+    }
+
+    /// The daemon is about to stop.
+    pub fn stopping(&self) {
+        self.send(&[("STOPPING", "1")]);
+    }
+
+    /// One line for `systemctl status`.
+    pub fn status(&self, line: &str) {
+        self.send(&[("STATUS", &line.replace(['\n', '\r'], " "))]);
+    }
+
+    /// The start, or a stop, takes longer: systemd shall wait another `time` from now.
+    pub fn extend(&self, time: Duration) {
+        self.send(&[("EXTEND_TIMEOUT_USEC", &time.as_micros().to_string())]);
+    }
+
+    /// The daemon is alive.
+    pub fn alive(&self) {
+        self.send(&[("WATCHDOG", "1")]);
+    }
+
+    /// How often systemd wants to hear that the daemon is alive; `None` where it does not care.
+    #[must_use]
+    pub fn watchdog_interval(&self) -> Option<Duration> {
+        daemon::watchdog_enabled().ok().filter(|time| *time > 0).map(Duration::from_micros)
+    }
+
+    fn send(&self, state: &[(&str, &str)]) {
+        if let Err(error) = daemon::notify(state.iter())
+            && !self.complained.swap(true, Ordering::Relaxed)
+        {
+            tracing::warn!(%error, "cannot notify systemd");
+        }
+    }
+}
+
+/// Tells systemd twice per watchdog interval that the daemon is alive, as long as `alive` says so, until
+/// `stop`. Returns at once where systemd does not care. While `alive` says no nothing is sent, and systemd
+/// restarts the daemon when the interval is over.
+pub async fn watchdog(notifier: Notifier, alive: impl Fn() -> bool + Send, stop: CancellationToken) {
+    let Some(interval) = notifier.watchdog_interval() else { return };
+    let mut ticks = tokio::time::interval(interval / 2);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = ticks.tick() => {
+                if alive() {
+                    notifier.alive();
+                } else {
+                    tracing::error!("the daemon hangs; systemd will restart it");
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixDatagram;
+    use std::process::Command;
+
+    use super::*;
+
+    /// What a process under systemd sends; the environment of this one is shared by all tests.
+    #[test]
+    #[ignore = "runs in a process of its own, started by notifications_reach_systemd"]
+    fn child() {
+        let notifier = Notifier::new();
+        assert_eq!(notifier.watchdog_interval(), Some(Duration::from_micros(40_000)));
+        notifier.status("two\nlines");
+        notifier.ready();
+        notifier.reloading();
+        notifier.stopping();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let (stop, asked) = (CancellationToken::new(), AtomicBool::new(false));
+        let alive = || {
+            // The second time it does not live, and so nothing is sent.
+            let first = !asked.swap(true, Ordering::Relaxed);
+            if !first {
+                stop.cancel();
+            }
+            first
+        };
+        runtime.block_on(watchdog(notifier, alive, stop.clone()));
+    }
+
+    #[test]
+    fn notifications_reach_systemd() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notify");
+        let socket = UnixDatagram::bind(&path).unwrap();
+        let status = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "service::notify::tests::child", "--ignored"])
+            .env("NOTIFY_SOCKET", &path)
+            .env("WATCHDOG_USEC", "40000")
+            .env_remove("WATCHDOG_PID")
+            .status()
+            .unwrap();
+        assert!(status.success());
+        socket.set_nonblocking(true).unwrap();
+        let mut got = Vec::new();
+        let mut buffer = [0; 512];
+        while let Ok(count) = socket.recv(&mut buffer) {
+            got.push(String::from_utf8_lossy(&buffer[..count]).trim_end().to_owned());
+        }
+        assert_eq!(got[..2], ["STATUS=two lines", "READY=1"]);
+        assert!(got[2].starts_with("RELOADING=1\nMONOTONIC_USEC="), "{got:?}");
+        assert_eq!(got[3..], ["STOPPING=1", "WATCHDOG=1"]);
+    }
+}
