@@ -1,0 +1,273 @@
+//! The plugin host: the one engine, the folders, and the threads that make instances aside.
+//!
+//! In: folders, limits, and where state is kept. Out: rows of plugins for streams ([`super::StreamPlugins`]),
+//! what is known of plugins and entries, incidents that a crash left open. Owned by `app`; dropping it stops
+//! and joins its threads. Rows that are still there then go on with the instances they have.
+
+use std::path::PathBuf;
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use notify::{RecursiveMode, Watcher};
+
+use super::artifact;
+use super::compile::Compiler;
+use super::engine::Engine;
+use super::error::Error;
+use super::ids::Ids;
+use super::incidents::{self, Orphan};
+use super::library::Library;
+use super::loaded;
+use super::shared::{Bell, Catalogue, OnNotice, Shared};
+use super::status::{EntryStatus, PluginInfo};
+use crate::config::settings::{Limits, Paths, PluginUse};
+use crate::telemetry::Registry;
+
+/// How often the folders are looked at where nothing tells of a change.
+const RESCAN: Duration = Duration::from_secs(2);
+/// How long a file must be still before it is read.
+const SETTLE: Duration = Duration::from_millis(200);
+
+/// What a host is built from.
+#[derive(Clone)]
+pub struct HostOptions {
+    /// Folders: plugins, state and cache.
+    pub paths: Paths,
+    /// Limits of each instance, and of files.
+    pub limits: Limits,
+    /// The program that compiles plugins.
+    pub compiler: Compiler,
+    /// Where figures go.
+    pub metrics: Registry,
+    /// Told of each change of an entry's state.
+    pub on_notice: Option<OnNotice>,
+}
+
+/// The plugin host.
+pub struct Host {
+    shared: Arc<Shared>,
+    orphans: Vec<Orphan>,
+    watch: Sender<Message>,
+    watcher: Option<JoinHandle<()>>,
+    builder: Option<JoinHandle<()>>,
+}
+
+enum Message {
+    Changed,
+    Stop,
+}
+
+impl Host {
+    /// Starts the host. The plugins that are in the folders are loaded before this returns; ones that are bad
+    /// do not stop it, see [`Host::plugins`].
+    ///
+    /// # Errors
+    /// Where the engine does not start, or the folders for state and cache cannot be used.
+    pub fn new(options: HostOptions) -> Result<Self, Error> {
+        let state = options.paths.state.clone();
+        std::fs::create_dir_all(&state).map_err(|error| Error::io("making", &state, &error))?;
+        let ids = state.join("ids");
+        let ids = Ids::open(&ids).map_err(|error| Error::io("reserving ids in", &ids, &error))?;
+        let folder = state.join("incidents");
+        let orphans = incidents::orphans(&folder).map_err(|error| Error::io("reading", &folder, &error))?;
+        let folders = options.paths.plugins.clone();
+        let shared = shared(options, ids)?;
+
+        let mut library = Library::new(Arc::clone(&shared), folders.clone());
+        // What was there before the daemon is not being written now; if it is, it will change again.
+        library.scan(Duration::ZERO);
+
+        let (watch, messages) = mpsc::channel();
+        let thread = |name: &str| std::thread::Builder::new().name(name.into());
+        let no_thread = |error: std::io::Error| Error::Engine { reason: format!("no thread: {error}") };
+        let (told, common) = (watch.clone(), Arc::clone(&shared));
+        let watcher = thread("plugin-folders")
+            .spawn(move || watch_folders(library, &folders, &common, told, &messages))
+            .map_err(no_thread)?;
+        let mut host = Self { shared, orphans, watch, watcher: Some(watcher), builder: None };
+        let common = Arc::clone(&host.shared);
+        host.builder = Some(thread("plugin-builder").spawn(move || build(&common)).map_err(no_thread)?);
+        Ok(host)
+    }
+
+    /// Every plugin file, and how it fares.
+    #[must_use]
+    pub fn plugins(&self) -> Vec<PluginInfo> {
+        self.shared.catalogue.read().unwrap_or_else(PoisonError::into_inner).infos.clone()
+    }
+
+    /// How the entries of all streams fare.
+    #[must_use]
+    pub fn status(&self) -> Vec<EntryStatus> {
+        let mut all: Vec<_> = self.shared.slots().iter().map(|slot| slot.status()).collect();
+        all.sort_by(|a, b| (&a.stream, &a.entry).cmp(&(&b.stream, &b.entry)));
+        all
+    }
+
+    /// What was open when the daemon or the box went away: publish each end, then call
+    /// [`Host::settle_orphans`]. Until then a further crash finds them again.
+    #[must_use]
+    pub fn orphans(&self) -> &[Orphan] {
+        &self.orphans
+    }
+
+    /// The ends of all orphans are where nothing loses them.
+    ///
+    /// # Errors
+    /// Where the file that remembers them cannot be removed.
+    pub fn settle_orphans(&mut self) -> Result<(), Error> {
+        let folder = self.shared.state.join("incidents");
+        incidents::settle(&folder).map_err(|error| Error::io("clearing", &folder, &error))?;
+        self.orphans.clear();
+        Ok(())
+    }
+
+    /// Checks an entry's configuration against its plugin's schema, where the plugin is there.
+    ///
+    /// # Errors
+    /// Names the stream, the entry and the key.
+    pub fn check_config(&self, stream: &str, entry: &str, used: &PluginUse) -> Result<(), Error> {
+        let name = used.use_.as_deref().unwrap_or(entry);
+        let Some(plugin) = self.shared.plugin(name) else { return Ok(()) };
+        let config = serde_json::Value::Object(used.config.clone());
+        plugin.descriptor.accepts(&config).map_err(|(key, reason)| Error::Config {
+            stream: stream.into(),
+            entry: entry.into(),
+            plugin: format!("{name} {}", plugin.descriptor.version),
+            key,
+            reason,
+        })
+    }
+
+    /// An id never given before on this box, over restarts.
+    ///
+    /// # Errors
+    /// Where the disk does not hold the reservation.
+    pub fn new_id(&self) -> Result<u64, Error> {
+        self.shared
+            .ids
+            .take()
+            .map_err(|error| Error::io("reserving ids in", &self.shared.state.join("ids"), &error))
+    }
+
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        let _ = self.watch.send(Message::Stop);
+        self.shared.bell.stop();
+        for thread in [self.watcher.take(), self.builder.take()].into_iter().flatten() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// What rows and threads share, without threads yet but the engine's clock.
+pub(super) fn shared(options: HostOptions, ids: Ids) -> Result<Arc<Shared>, Error> {
+    let engine = Engine::new()?;
+    let cache = options.paths.cache.join("plugins");
+    artifact::prepare(&cache).map_err(|error| Error::io("keeping compiled plugins in", &cache, &error))?;
+    Ok(Arc::new(Shared {
+        linker: loaded::linker(&engine.wasm)?,
+        ids: Arc::new(ids),
+        limits: options.limits,
+        compiler: options.compiler,
+        cache,
+        state: options.paths.state,
+        metrics: options.metrics,
+        on_notice: options.on_notice,
+        catalogue: RwLock::new(Catalogue::default()),
+        slots: Mutex::new(Vec::new()),
+        bell: Bell::default(),
+        engine,
+    }))
+}
+
+/// What is in the folders, found and checked outside a daemon: nothing runs but `describe`.
+///
+/// # Errors
+/// Where the engine does not start, or the cache folder cannot be used.
+pub fn plugins_offline(options: HostOptions) -> Result<Vec<PluginInfo>, Error> {
+    let folders = options.paths.plugins.clone();
+    let shared = shared(options, Ids::passing())?;
+    Library::new(Arc::clone(&shared), folders).scan(Duration::ZERO);
+    let infos = shared.catalogue.read().unwrap_or_else(PoisonError::into_inner).infos.clone();
+    Ok(infos)
+}
+
+/// The thread that watches the folders.
+fn watch_folders(
+    mut library: Library,
+    folders: &[PathBuf],
+    shared: &Shared,
+    tell: Sender<Message>,
+    messages: &mpsc::Receiver<Message>,
+) {
+    let told = move |_: notify::Result<notify::Event>| _ = tell.send(Message::Changed);
+    let mut watcher = match notify::recommended_watcher(told) {
+        Ok(watcher) => Some(watcher),
+        Err(error) => {
+            tracing::warn!(%error, "changes of plugin folders are not announced; they are looked at every two seconds");
+            None
+        }
+    };
+    let mut watched: Vec<Option<(u64, u64)>> = vec![None; folders.len()];
+    let mut wait = Duration::ZERO;
+    loop {
+        match messages.recv_timeout(wait) {
+            Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+            Ok(Message::Changed) | Err(RecvTimeoutError::Timeout) => {}
+        }
+        while let Ok(message) = messages.try_recv() {
+            if matches!(message, Message::Stop) {
+                return;
+            }
+        }
+        if let Some(watcher) = &mut watcher {
+            for (folder, watched) in folders.iter().zip(&mut watched) {
+                // A folder may appear later, or be replaced by another of the same name.
+                use std::os::unix::fs::MetadataExt;
+                let now = std::fs::metadata(folder).ok().map(|metadata| (metadata.dev(), metadata.ino()));
+                if now != *watched {
+                    let _ = watcher.unwatch(folder);
+                    let seen = now.is_some() && watcher.watch(folder, RecursiveMode::NonRecursive).is_ok();
+                    *watched = if seen { now } else { None };
+                }
+            }
+        }
+        let scan = library.scan(SETTLE);
+        if scan.changed {
+            for slot in shared.slots() {
+                slot.retarget();
+            }
+            shared.bell.ring();
+        }
+        wait = if scan.pending { SETTLE / 4 } else { RESCAN };
+    }
+}
+
+/// The thread that makes instances aside and writes states to disk.
+fn build(shared: &Shared) {
+    let mut wait = Duration::ZERO;
+    while shared.bell.wait(wait) {
+        let slots = shared.slots();
+        wait = Duration::from_secs(1);
+        for slot in &slots {
+            if slot.due().is_some_and(|due| due <= Instant::now()) {
+                slot.build();
+            }
+            slot.persist();
+        }
+        for due in slots.iter().filter_map(|slot| slot.due()) {
+            wait = wait.min(due.saturating_duration_since(Instant::now()));
+        }
+    }
+    for slot in shared.slots() {
+        slot.persist();
+    }
+}
