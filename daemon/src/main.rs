@@ -1,6 +1,7 @@
 //! The command line: arguments in, an exit status out. The lead's full command line replaces this one.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
@@ -45,12 +46,17 @@ enum SceneCommand {
     },
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> anyhow::Result<ExitCode> {
+    // The process that compiles a plugin limits itself before it does anything else.
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next().is_some_and(|first| first == watchpost::plugins::SUBCOMMAND) {
+        return Ok(watchpost::plugins::compile_child(arguments));
+    }
     let Command::Scene { command: SceneCommand::Export { uri, out, raw, frames, bitrate } } =
         Arguments::parse().command;
     let spec = SceneSpec::parse(&uri)?;
     let options = ExportOptions { raw, frames, bitrate, progress: true };
     let done = export(&spec, &out, &options).context("scene export")?;
     eprintln!("{} frames: {} {}", done.frames, done.video.display(), done.truth.display());
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }

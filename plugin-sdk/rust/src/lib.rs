@@ -149,7 +149,7 @@ pub trait Plugin: Sized + 'static {
 macro_rules! export {
     ($plugin:ty) => {
         #[cfg(target_arch = "wasm32")]
-        #[allow(unsafe_code, missing_docs)]
+        #[allow(missing_docs)]
         const _: () = {
             ::std::thread_local! {
                 static SLOT: ::std::cell::RefCell<$crate::glue::Slot<$plugin>> =
