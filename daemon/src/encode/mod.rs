@@ -1,1 +1,69 @@
-//! Room `encode`: not built yet.
+//! Video that leaves: encoders and sinks. H.264 by x264, served over RTSP, pushed over RTMP, written to MP4.
+//!
+//! In: NV12 or I420 pictures of one output, in order, with their stream time. Out: a stream or a file, and an
+//! [`OutputStatus`]. Each output owns a worker thread with its GStreamer pipeline ([`VideoOut`]); the daemon
+//! owns one [`RtspServer`]. An output that fails tries again by itself, ever more slowly, and meanwhile drops
+//! pictures; it never holds its stream up. Only a file written from a file (`realtime = false`) makes the
+//! stream wait, since then no frame may be lost.
+//!
+//! The way of a picture: `inbox` (bounded, drops the oldest) → `worker` (states, retries) → `session` (the
+//! pipeline: `feed` wraps the picture without a copy, x264, the sink) → for RTSP `mount` (one encoder, any
+//! number of viewers) and `rtsp` (the server).
+
+mod feed;
+mod inbox;
+mod mount;
+mod rtsp;
+mod session;
+mod spec;
+mod status;
+mod worker;
+
+pub use rtsp::{RtspHandle, RtspServer};
+pub use spec::{OutputSpec, Target, default_bitrate, redact};
+pub use status::{OutputState, OutputStatus};
+pub use worker::VideoOut;
+
+/// What can go wrong when an output or the server is opened.
+///
+/// What goes wrong later is retried, and said in [`OutputStatus::error`].
+#[derive(Debug, thiserror::Error)]
+pub enum EncodeError {
+    /// GStreamer itself does not start.
+    #[error("GStreamer does not start: {0}")]
+    Gstreamer(#[from] gstreamer::glib::Error),
+    /// An element is missing.
+    #[error("output {output}: GStreamer has no element \"{element}\"; install {package}")]
+    Element {
+        /// `STREAM/OUTPUT`.
+        output: String,
+        /// Name of the element.
+        element: &'static str,
+        /// Debian package that has it.
+        package: &'static str,
+    },
+    /// The specification makes no sense.
+    #[error("output {output}: {reason}")]
+    Spec {
+        /// `STREAM/OUTPUT`.
+        output: String,
+        /// What is wrong, and what was expected.
+        reason: String,
+    },
+    /// The RTSP server cannot listen.
+    #[error("RTSP server cannot listen on {address}: {reason}; choose another rtsp.address or rtsp.port")]
+    Listen {
+        /// `ADDRESS:PORT`.
+        address: String,
+        /// The system's reason.
+        reason: String,
+    },
+    /// A thread cannot be started.
+    #[error("cannot start the thread of {name}: {reason}")]
+    Thread {
+        /// Whose thread.
+        name: String,
+        /// The system's reason.
+        reason: std::io::Error,
+    },
+}

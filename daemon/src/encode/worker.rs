@@ -1,0 +1,328 @@
+//! An output: its handle, and the worker thread that keeps it going.
+//!
+//! In: pictures by [`VideoOut::push`]. Out: video at the target. [`VideoOut`] owns the thread; `stop` (or drop)
+//! ends the stream, waits a bounded time for the sink to finish, and joins. Failures end a session; the worker
+//! rests, longer each time up to a limit, and starts the next.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use gstreamer as gst;
+
+use crate::flow::Picture;
+
+use super::EncodeError;
+use super::inbox::Inbox;
+use super::mount::Mount;
+use super::session::{Links, Session, check_elements};
+use super::spec::{OutputSpec, Target};
+use super::status::{Counters, OutputState, OutputStatus};
+
+/// Rest after the first failure; doubles with each further one.
+const FIRST_REST: Duration = Duration::from_millis(500);
+/// Longest rest.
+const LONGEST_REST: Duration = Duration::from_secs(15);
+/// A session that ran for so long was a good one: the next failure rests shortly again.
+const GOOD: Duration = Duration::from_secs(10);
+/// A pipeline that takes no picture for so long while some wait is stuck.
+const STUCK: Duration = Duration::from_secs(10);
+/// How long the end of a stream may take.
+const ENDING: Duration = Duration::from_secs(15);
+
+/// Video that leaves: an encoder and its sink, kept going by a thread of its own.
+pub struct VideoOut {
+    spec: Arc<OutputSpec>,
+    links: Links,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Why a session ended.
+enum Outcome {
+    Stopped,
+    Unwatched,
+    Changed,
+    Failed(String),
+}
+
+struct Worker {
+    spec: Arc<OutputSpec>,
+    links: Links,
+}
+
+impl VideoOut {
+    /// Opens an output. The sink itself is opened with the first picture, and again whenever it fails.
+    ///
+    /// # Errors
+    /// Where the specification makes no sense, an element is missing, or an RTSP mount is taken. A server that is
+    /// away or a full disk is no error here.
+    pub fn open(spec: OutputSpec) -> Result<Self, EncodeError> {
+        gst::init()?;
+        spec.check()?;
+        check_elements(&spec)?;
+        let pulled = matches!(spec.target, Target::Rtsp { .. });
+        let inbox = Arc::new(Inbox::new(spec.waits(), !pulled));
+        let counters = Arc::new(Counters::new(spec.shown()));
+        let mount = pulled.then(|| Arc::new(Mount::new(Arc::clone(&inbox))));
+        if let (Target::Rtsp { server, mount: path }, Some(mount)) = (&spec.target, &mount)
+            && !server.add(path, mount)
+        {
+            let reason = format!("the RTSP mount /{path} is taken");
+            return Err(EncodeError::Spec { output: spec.label(), reason });
+        }
+        let links = Links { inbox, counters, mount };
+        let spec = Arc::new(spec);
+        let worker = Worker { spec: Arc::clone(&spec), links: links.clone() };
+        let mut output = Self { spec, links, thread: None };
+        let thread =
+            std::thread::Builder::new().name(format!("out-{}", output.spec.name)).spawn(|| worker.run());
+        let label = output.spec.label();
+        output.thread =
+            Some(thread.map_err(|reason| EncodeError::Thread { name: format!("output {label}"), reason })?);
+        Ok(output)
+    }
+
+    /// The specification it was opened with.
+    #[must_use]
+    pub fn spec(&self) -> &OutputSpec {
+        &self.spec
+    }
+
+    /// Whether a picture would be used: an RTSP output that nobody watches, or one that is away and resting,
+    /// need not be rendered for.
+    #[must_use]
+    pub fn wanted(&self) -> bool {
+        let inside = self.links.inbox.lock();
+        inside.watched && inside.open && !inside.stopping
+    }
+
+    /// Says that the stream is alive although this picture was not rendered, because [`VideoOut::wanted`] said
+    /// no. An RTSP output whose stream is not alive turns viewers away instead of letting them wait.
+    pub fn skip(&self) {
+        self.links.inbox.lock().offered = Some(Instant::now());
+    }
+
+    /// Hands over a picture, NV12 or I420, of the output's size, with its stream time in nanoseconds.
+    ///
+    /// Returns at once, dropping the oldest waiting picture where there is no room; except that a file written
+    /// with `realtime = false` makes the caller wait for room.
+    pub fn push(&self, picture: Picture, pts: u64) {
+        let dropped = self.links.inbox.push(picture, pts);
+        if dropped > 0 {
+            Counters::add(&self.links.counters.dropped, dropped);
+        }
+    }
+
+    /// How it is doing.
+    #[must_use]
+    pub fn status(&self) -> OutputStatus {
+        let clients = self.links.mount.as_ref().map_or(0, |mount| mount.viewers().len() as u64);
+        self.links.counters.snapshot(clients)
+    }
+
+    /// Encodes what waits, ends the stream (a file is finalised), and joins the thread: within about fifteen
+    /// seconds, whatever the sink does.
+    pub fn stop(mut self) -> OutputStatus {
+        self.end();
+        self.status()
+    }
+
+    fn end(&mut self) {
+        let Some(thread) = self.thread.take() else { return };
+        self.links.inbox.tell(|inside| inside.stopping = true);
+        if let Target::Rtsp { server, mount } = &self.spec.target {
+            server.remove(mount);
+        }
+        if thread.join().is_err() {
+            tracing::error!(output = %self.spec.label(), "the output's thread panicked");
+        }
+    }
+}
+
+impl Drop for VideoOut {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+impl Worker {
+    fn run(self) {
+        let (spec, counters) = (&self.spec, &self.links.counters);
+        let mut rest = FIRST_REST;
+        let mut failed: Option<String> = None;
+        counters.state(OutputState::Idle);
+        while let Some(first) = self.first() {
+            if failed.is_some() {
+                Counters::add(&counters.reconnects, 1);
+            } else {
+                counters.state(OutputState::Connecting);
+            }
+            let begin = Instant::now();
+            match self.session(&first) {
+                Outcome::Stopped => break,
+                Outcome::Unwatched => counters.state(OutputState::Idle),
+                Outcome::Changed => {}
+                Outcome::Failed(error) => {
+                    if begin.elapsed() >= GOOD {
+                        rest = FIRST_REST;
+                        failed = None;
+                    }
+                    if failed.as_ref() != Some(&error) {
+                        tracing::warn!(output = %spec.label(), to = %spec.shown(), "output is away, trying again: {error}");
+                    }
+                    counters.error(error.clone());
+                    counters.state(OutputState::Retrying);
+                    failed = Some(error);
+                    self.rest(rest);
+                    rest = (rest * 2).min(LONGEST_REST);
+                    continue;
+                }
+            }
+            failed = None;
+        }
+        self.drop_waiting();
+        counters.state(OutputState::Stopped);
+    }
+
+    /// Waits for a picture that somebody wants; `None` when the output shall stop.
+    fn first(&self) -> Option<(Picture, u64)> {
+        let inbox = &self.links.inbox;
+        let mut inside = inbox.lock();
+        loop {
+            if !inside.watched {
+                inside.pictures.clear();
+            }
+            if let Some(first) = inside.pictures.front() {
+                return Some(first.clone());
+            }
+            if inside.stopping {
+                return None;
+            }
+            inside = inbox.wait(inside, None);
+        }
+    }
+
+    /// Runs one pipeline from its start to its end.
+    fn session(&self, first: &(Picture, u64)) -> Outcome {
+        self.links.inbox.tell(|inside| {
+            inside.hungry = false;
+            inside.delivered = false;
+            inside.ended = None;
+            inside.open = true;
+        });
+        let mut session = match Session::start(&self.spec, first, &self.links) {
+            Ok(session) => session,
+            Err(error) => return Outcome::Failed(error),
+        };
+        let mut running = false;
+        let outcome = self.feed(&mut session, &mut running);
+        // A server that has not answered yet would not take an end either.
+        if matches!(outcome, Outcome::Stopped | Outcome::Changed) && (running || self.is_file()) {
+            self.finish(&session);
+        }
+        outcome
+    }
+
+    /// Whether the sink takes everything by itself, however late.
+    fn is_file(&self) -> bool {
+        matches!(self.spec.target, Target::Mp4 { .. })
+    }
+
+    /// Feeds the pipeline until something ends it.
+    fn feed(&self, session: &mut Session, running: &mut bool) -> Outcome {
+        let inbox = &self.links.inbox;
+        let mut progress = Instant::now();
+        let mut stopping: Option<Instant> = None;
+        let mut inside = inbox.lock();
+        loop {
+            if let Some(ended) = inside.ended.take() {
+                return Outcome::Failed(ended.err().unwrap_or_else(|| "the sink ended the stream".into()));
+            }
+            if inside.delivered && !*running {
+                *running = true;
+                self.links.counters.state(OutputState::Running);
+                tracing::info!(output = %self.spec.label(), to = %self.links.counters.snapshot(0).location, "output is running");
+            }
+            if inside.stopping {
+                let since = *stopping.get_or_insert_with(Instant::now);
+                // What waits is still encoded, unless the sink takes nothing anyway.
+                if inside.pictures.is_empty() || since.elapsed() >= ENDING || (!*running && !self.is_file()) {
+                    return Outcome::Stopped;
+                }
+            }
+            if !inside.watched {
+                return Outcome::Unwatched;
+            }
+            if inside.hungry && !inside.pictures.is_empty() {
+                if inside.pictures.front().is_some_and(|(picture, _)| !session.accepts(picture)) {
+                    return Outcome::Changed;
+                }
+                let Some((picture, pts)) = inbox.take(&mut inside) else { continue };
+                inside.hungry = false;
+                let key = std::mem::take(&mut inside.key_wanted);
+                drop(inside);
+                if let Err(error) = session.push(&picture, pts, key) {
+                    return Outcome::Failed(error);
+                }
+                progress = Instant::now();
+                inside = inbox.lock();
+                continue;
+            }
+            if inside.pictures.is_empty() {
+                progress = Instant::now();
+                inside = inbox.wait(inside, None);
+                continue;
+            }
+            if progress.elapsed() >= STUCK {
+                return Outcome::Failed(format!("it has taken nothing for {} s", STUCK.as_secs()));
+            }
+            let deadline = progress + STUCK;
+            inside =
+                inbox.wait(inside, Some(stopping.map_or(deadline, |since| deadline.min(since + ENDING))));
+        }
+    }
+
+    /// Ends the stream and waits until the sink has everything, or the time for it is over.
+    fn finish(&self, session: &Session) {
+        session.end();
+        let deadline = Instant::now() + ENDING;
+        let mut inside = self.links.inbox.lock();
+        while inside.ended.is_none() && Instant::now() < deadline {
+            inside = self.links.inbox.wait(inside, Some(deadline));
+        }
+        match inside.ended.take() {
+            Some(Ok(())) => {}
+            Some(Err(error)) => {
+                tracing::warn!(output = %self.spec.label(), "the stream did not end well: {error}");
+                self.links.counters.error(error);
+            }
+            None => {
+                let error = format!("the sink did not finish within {} s", ENDING.as_secs());
+                tracing::warn!(output = %self.spec.label(), "{error}");
+                self.links.counters.error(error);
+            }
+        }
+    }
+
+    /// Takes no pictures for a while.
+    fn rest(&self, time: Duration) {
+        let deadline = Instant::now() + time;
+        let inbox = &self.links.inbox;
+        inbox.tell(|inside| inside.open = false);
+        self.drop_waiting();
+        let mut inside = inbox.lock();
+        while !inside.stopping && Instant::now() < deadline {
+            inside = inbox.wait(inside, Some(deadline));
+        }
+        inside.open = true;
+    }
+
+    fn drop_waiting(&self) {
+        let mut waiting = 0;
+        self.links.inbox.tell(|inside| {
+            waiting = inside.pictures.len() as u64;
+            inside.pictures.clear();
+        });
+        Counters::add(&self.links.counters.dropped, waiting);
+    }
+}
