@@ -75,7 +75,9 @@ class People(nn.Module):
         p8 = self.mix8(c8 + F.interpolate(self.down8(p16), scale_factor=2.0, mode="nearest"))
         rows = []
         for head, out, level in zip(self.heads, self.outs, (p8, p16, p32)):
-            rows.append(out(head(level)).flatten(2))
+            seen = head(level)
+            with torch.autocast("cpu", enabled=False):
+                rows.append(out(seen.float()).flatten(2))
         y = torch.cat(rows, 2).transpose(1, 2)
         if self.probabilities:
             y = torch.cat([y[..., :4], y[..., 4:].sigmoid()], 2)
@@ -182,24 +184,32 @@ class Batches:
     """Random batches of training pictures, mirrored, zoomed, brightened and made noisy."""
 
     def __init__(self, work, seed):
-        loaded = scenes.load(work, "train", ["pictures", "objects"])
-        self.pictures = np.concatenate([scene["pictures"] for scene in loaded])
-        self.objects = np.concatenate([scene["objects"] for scene in loaded])
+        self.work, self.scenes = work, []
         self.rng = np.random.default_rng(seed)
-        print(f"{len(self.pictures)} pictures of {len(loaded)} scenes", flush=True)
+        self.refresh()
+
+    def refresh(self):
+        """Takes up scenes that came since."""
+        known = {scene["seed"] for scene in self.scenes}
+        self.scenes += scenes.load(self.work, "train", ["pictures", "objects"], known=known)
+        self.entries = [(n, i) for n, scene in enumerate(self.scenes) for i in range(len(scene["pictures"]))]
+        if len(self.scenes) > len(known):
+            print(f"{len(self.entries)} pictures of {len(self.scenes)} scenes", flush=True)
 
     def next(self, size):
         """Pictures (normalised) and, for each, rows class, centre x, y, w, h, visible."""
-        chosen = self.rng.integers(0, len(self.pictures), size)
-        x = torch.from_numpy(self.pictures[chosen]).float()
-        rows = [torch.from_numpy(r[r[:, 0] >= 0][:, :6].copy()) for r in self.objects[chosen]]
+        chosen = [self.entries[i] for i in self.rng.integers(0, len(self.entries), size)]
+        pictures = np.stack([self.scenes[n]["pictures"][i] for n, i in chosen])
+        objects = np.stack([self.scenes[n]["objects"][i] for n, i in chosen])
+        x = torch.from_numpy(pictures).float()
+        rows = [torch.from_numpy(r[r[:, 0] >= 0][:, :6].copy()) for r in objects]
         for r in rows:
             r[:, 1:3] += r[:, 3:5] / 2
         gain = torch.from_numpy(self.rng.uniform(0.75, 1.25, (size, 3, 1, 1)).astype(np.float32))
         gain = 0.7 * gain.mean(1, keepdim=True) + 0.3 * gain
         shift = torch.from_numpy(self.rng.uniform(-16, 16, (size, 1, 1, 1)).astype(np.float32))
         noise = torch.from_numpy(self.rng.uniform(0, 5, (size, 1, 1, 1)).astype(np.float32))
-        x = (x - MEAN) * gain + shift + torch.randn_like(x) * noise
+        x = (x - MEAN) * gain + shift + torch.randn_like(x[:, :1]) * noise
         mirrored = self.rng.random(size) < 0.5
         for i in np.nonzero(mirrored)[0]:
             x[i] = x[i].flip(-1)
@@ -256,7 +266,9 @@ def train(work, out, minutes, start=None, batch=16, seed=0, rate=2.5e-3):
             group["lr"] = rate * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * share)))
         x, truths = batches.next(batch)
         model.train()
-        loss, box = loss_of(model(x.contiguous(memory_format=torch.channels_last)), truths, cells)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            raw = model(x.contiguous(memory_format=torch.channels_last))
+        loss, box = loss_of(raw, truths, cells)
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 10.0)
@@ -270,6 +282,8 @@ def train(work, out, minutes, start=None, batch=16, seed=0, rate=2.5e-3):
                 else:
                     ours.copy_(theirs)
         shown.append((float(loss), float(box)))
+        if step % 100 == 50:
+            batches.refresh()
         if step % 100 == 0:
             means = np.mean(shown[-100:], 0)
             print(f"step {step} share {share:.2f} loss {means[0]:.3f} box {means[1]:.3f}", flush=True)

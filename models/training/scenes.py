@@ -19,6 +19,8 @@ from pictures import gray_input, rgb_input
 PEOPLE_SIZE = (320, 192)
 CLIP_SIZE = (192, 112)
 CLIP_FPS = 8.0
+# How early a frame may come before its place on the clip's grid, in steps of the grid, as in the daemon.
+EARLY = 0.25
 MAX_OBJECTS = 32
 
 TRAIN_SEEDS = range(1, 1000)
@@ -29,10 +31,9 @@ TEST_SEEDS = range(3001, 3021)
 def plan(seed, purpose):
     """The URI of a seed's scene. Training scenes vary in size, rate and fights; the others are as the renderer picks."""
     rng = random.Random(seed)
+    kind = "ball" if seed % (6 if purpose == "train" else 5) == 0 else "people"
     if purpose == "test":
-        kind = "ball" if seed % 5 == 0 else "people"
         return f"scene://{kind}?seed={seed}&size=640x360&fps=25&seconds=60"
-    kind = "ball" if rng.random() < 0.2 else "people"
     size = rng.choices(["640x360", "1280x720", "640x480", "854x480"], [80, 6, 7, 7])[0]
     fps = rng.choices(["25", "30", "20"], [80, 12, 8])[0]
     uri = f"scene://{kind}?seed={seed}&size={size}&fps={fps}&seconds={'30' if purpose == 'train' else '60'}"
@@ -45,7 +46,7 @@ def plan(seed, purpose):
 
 def export(binary, uri, folder):
     """Runs `watchpost scene export --raw`; returns the header and the lines of truth.jsonl."""
-    command = [str(binary), "scene", "export", uri, "--out", str(folder), "--raw"]
+    command = [str(binary), "scene", "export", "--uri", uri, "--out", str(folder), "--raw"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise RuntimeError(f"{' '.join(command)} failed with {done.returncode}:\n{done.stdout}{done.stderr}")
@@ -93,7 +94,8 @@ def make(binary, work, seed, purpose, every):
             quality = 23 if purpose == "test" else rng.choice([18, 21, 23, 26, 29, 32])
             through_h264(raw, width, height, fps, quality, rng.choice(["ultrafast", "veryfast", "veryfast"]))
         pictures = np.memmap(raw, np.uint8, "r").reshape(-1, width * height * 3 // 2)
-        arrays = extract(pictures, header, frames, every, rng.randrange(every), rng.random() / CLIP_FPS)
+        phase = rng.random() / CLIP_FPS if purpose == "train" else 0.0
+        arrays = extract(pictures, header, frames, every, rng.randrange(every), phase)
         arrays["header"] = np.array(json.dumps(header))
         partial = target.with_suffix(".part.npz")
         np.savez(partial, **arrays)
@@ -114,7 +116,7 @@ def extract(pictures, header, frames, every, first, phase):
         objects.append(padded(rows))
     clip, clip_objects, clip_pts, due = [], [], [], phase
     for index in range(count):
-        if frames[index]["pts"] / 1e9 + 1e-6 < due:
+        if frames[index]["pts"] / 1e9 + EARLY / CLIP_FPS + 1e-9 < due:
             continue
         due += 1 / CLIP_FPS
         picture, box = gray_input(pictures[index], width, height, *CLIP_SIZE)
@@ -148,14 +150,19 @@ def make_all(binary, work, seeds, purpose, every, jobs):
             print(f"{purpose} {seed}", flush=True)
 
 
-def load(work, purpose, names, limit=None):
-    """The arrays `names` of every scene made for a purpose, as a list of dictionaries in order of the seeds."""
+def load(work, purpose, names, limit=None, known=()):
+    """The arrays `names` of every scene made for a purpose, as a list of dictionaries in order of the seeds.
+
+    Without those whose seeds are `known`: training takes up scenes that are still being rendered when it begins.
+    """
     paths = [path for path in (Path(work) / purpose).glob("*.npz") if path.stem.isdigit()]
     paths = sorted(paths, key=lambda path: int(path.stem))[:limit]
     if not paths:
         raise FileNotFoundError(f"no scenes in {work}/{purpose}: run `main.py export` first")
     scenes = []
     for path in paths:
+        if int(path.stem) in known:
+            continue
         with np.load(path) as arrays:
             scene = {name: arrays[name] for name in names}
             scene["header"] = json.loads(str(arrays["header"]))

@@ -24,6 +24,8 @@ WIDTH, HEIGHT = scenes.CLIP_SIZE
 FRAMES = 16
 MEAN, STD = 114.0, 64.0
 CELL = 8
+# Width of the part of a window that one training step sees.
+PART = 96
 # Share of a window's frames with a fight: from `FIGHT` it is one, below `CALM` none, between it is not judged.
 FIGHT, CALM = 0.5, 0.1
 
@@ -56,7 +58,7 @@ class Violence(nn.Module):
         self.classes = False
 
     def forward(self, x):
-        frames, height, width = FRAMES, HEIGHT, WIDTH
+        frames, (height, width) = FRAMES, ((HEIGHT, WIDTH) if self.classes else x.shape[-2:])
         x = x.reshape(-1, frames, height, width)
         before = torch.cat([x[:, :1], x[:, :-1]], 1)
         pair = torch.stack([x, x - before], 2).reshape(-1, 2, height, width)
@@ -66,7 +68,9 @@ class Violence(nn.Module):
         y = y.reshape(-1, frames, 48, h * w).transpose(1, 2)
         y = self.move2(self.move1(y))
         y = self.whole(y.reshape(-1, 256, h, w))
-        y = self.place(y + self.around(y)).squeeze(1)
+        y = y + self.around(y)
+        with torch.autocast("cpu", enabled=False):
+            y = self.place(y.float()).squeeze(1)
         if not self.classes:
             return y
         value = self.calibration[0] * strongest(y) + self.calibration[1]
@@ -82,9 +86,15 @@ class Windows:
     """All windows of a purpose's scenes, their labels, and where the fights are."""
 
     def __init__(self, work, purpose, limit=None):
-        self.scenes = scenes.load(work, purpose, ["clip", "clip_objects", "clip_pts"], limit)
-        self.entries = []
-        for number, scene in enumerate(self.scenes):
+        self.work, self.purpose, self.scenes, self.entries = work, purpose, [], []
+        self.refresh(limit)
+
+    def refresh(self, limit=None):
+        """Takes up scenes that came since; the windows already there keep their indices."""
+        known = {scene["seed"] for scene in self.scenes}
+        names = ["clip", "clip_objects", "clip_pts"]
+        self.scenes += scenes.load(self.work, self.purpose, names, limit, known)
+        for number, scene in list(enumerate(self.scenes))[len(known) :]:
             fights = (scene["clip_objects"][:, :, 7] > 0.5).any(1)
             for begin in range(len(fights) - FRAMES + 1):
                 share = float(fights[begin : begin + FRAMES].mean())
@@ -138,11 +148,22 @@ class Batches:
     def __init__(self, work, seed):
         self.windows = Windows(work, "train")
         self.rng = np.random.default_rng(seed)
-        self.fights = np.nonzero(self.windows.labels == 1)[0]
-        self.others = np.nonzero(self.windows.labels == 0)[0]
-        self.weights = np.ones(len(self.others))
-        self.begun = np.nonzero(self.windows.labels == -1)[0]
+        self.weights = np.ones(0)
+        self.sort()
+
+    def sort(self):
+        """Sorts the windows by label; the weights of those already known stay."""
+        labels = self.windows.labels
+        self.fights, self.others, self.begun = (np.nonzero(labels == label)[0] for label in (1, 0, -1))
+        self.weights = np.concatenate([self.weights, np.ones(len(self.others) - len(self.weights))])
         print(f"{len(self.fights)} windows with a fight, {len(self.others)} without", flush=True)
+
+    def refresh(self):
+        """Takes up scenes that came since."""
+        before = len(self.windows.entries)
+        self.windows.refresh()
+        if len(self.windows.entries) > before:
+            self.sort()
 
     def next(self, size):
         """Windows (normalised), place targets, window labels (-1: not judged), indices among `others` (-1: none)."""
@@ -151,8 +172,9 @@ class Batches:
         rest = self.rng.choice(len(self.others), size - len(fights) - len(begun), p=self.weights / self.weights.sum())
         chosen = np.concatenate([fights, begun, self.others[rest]])
         which = np.concatenate([np.full(len(fights) + len(begun), -1), rest])
-        x = torch.from_numpy(np.stack([self.windows.pictures(i) for i in chosen])).float()
-        target = torch.from_numpy(np.stack([self.windows.places(i) for i in chosen]))
+        cuts = [self.cut(self.windows.pictures(i), self.windows.places(i)) for i in chosen]
+        x = torch.from_numpy(np.stack([picture for picture, _ in cuts])).float()
+        target = torch.from_numpy(np.stack([places for _, places in cuts]))
         label = torch.from_numpy(self.windows.labels[chosen]).float()
         for i in np.nonzero(self.rng.random(size) < 0.5)[0]:
             x[i], target[i] = x[i].flip(-1), target[i].flip(-1)
@@ -165,6 +187,18 @@ class Batches:
         if self.rng.random() < 0.6:
             x, target = self.zoom(x, target)
         return x, target, label, which
+
+    def cut(self, pictures, places):
+        """An upright part of a window, around its fight where it has one: the network is the same everywhere."""
+        columns = np.nonzero((places > 0.5).any(0))[0]
+        last = (WIDTH - PART) // CELL
+        if len(columns):
+            low, high = columns.max() + 1 - PART // CELL, columns.min()
+            first = self.rng.integers(min(low, high), max(low, high) + 1)
+        else:
+            first = self.rng.integers(-2, last + 3)
+        first = int(np.clip(first, 0, last))
+        return pictures[:, :, first * CELL : first * CELL + PART], places[:, first : first + PART // CELL]
 
     def zoom(self, x, target):
         """The same random scale and shift on every window of the batch."""
@@ -220,7 +254,9 @@ def train(work, out, minutes, start=None, batch=16, seed=0, rate=2.5e-3):
             group["lr"] = rate * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * share)))
         x, target, label, which = batches.next(batch)
         model.train()
-        loss, whole, window = loss_of(model(x), target, label)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            places = model(x)
+        loss, whole, window = loss_of(places, target, label)
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 5.0)
@@ -238,6 +274,8 @@ def train(work, out, minutes, start=None, batch=16, seed=0, rate=2.5e-3):
         judged = label.numpy() >= 0
         right = ((chance > 0.5) == (label.numpy() > 0.5))[judged].mean()
         shown.append((float(loss), float(whole), right))
+        if step % 100 == 50:
+            batches.refresh()
         if step % 100 == 0:
             means = np.mean(shown[-100:], 0)
             print(f"step {step} share {share:.2f} loss {means[0]:.3f} window {means[1]:.3f} right {means[2]:.3f}", flush=True)
