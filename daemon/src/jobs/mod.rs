@@ -2,4 +2,6 @@
 //!
 //! In: arguments, already parsed. Out: files, text, an exit status by the error. Each job owns what it opens.
 
+pub mod bench;
+pub mod model;
 pub mod scene;
