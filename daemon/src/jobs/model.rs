@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 
-use crate::config::manifest::{Domain, Manifest};
+use crate::config::Manifest;
+use crate::config::manifest::{Activation, Decoder as Outputs, Domain};
 use crate::flow::{Objects, Picture, Rect, Score, Tensor};
 use crate::infer::{ModelDir, Runtime, Session, SessionOptions, WindowBuilder};
 use crate::postprocess::{Decoder, ModelInfo};
@@ -131,8 +132,8 @@ impl Model {
             model: self.name.clone(),
             summary: self.manifest.summary.clone(),
             hash: self.hash.clone(),
-            task: format!("{:?}", self.manifest.task).to_lowercase(),
-            domain: format!("{:?}", self.manifest.domain).to_lowercase(),
+            task: report::word(&self.manifest.task),
+            domain: report::word(&self.manifest.domain),
             decoder: self.decoder.describe().to_owned(),
             labels: self.session.labels().to_vec(),
             input: report::describe_input(&input, &self.manifest),
@@ -141,9 +142,27 @@ impl Model {
             runtime: format!("ONNX Runtime {} on the CPU", runtime.version()),
             threads: self.session.threads(),
             milliseconds: times[times.len() / 2].as_secs_f64() * 1e3,
-            warnings: Vec::new(),
+            warnings: self.doubts(),
             frames: Vec::new(),
         })
+    }
+
+    /// What looks wrong, though it runs.
+    fn doubts(&self) -> Vec<String> {
+        let softmax = Outputs::Classes { activation: Activation::Softmax };
+        let values = self.session.outputs().first().and_then(Tensor::as_f32).unwrap_or_default();
+        let classes = self.session.labels().len();
+        let one = values.get(..classes).unwrap_or_default();
+        let sum: f32 = one.iter().sum();
+        if self.manifest.output == softmax
+            && classes > 1
+            && one.iter().all(|v| *v >= 0.0)
+            && (sum - 1.0).abs() < 1e-2
+        {
+            let doubt = "the output is probabilities already; `output.activation` should be \"none\"";
+            return vec![doubt.to_owned()];
+        }
+        Vec::new()
     }
 
     /// Runs it on a picture or video; draws what it finds.

@@ -105,11 +105,10 @@ pub(super) fn describe_input(input: &InputSpec, manifest: &Manifest) -> String {
     let axes = input.declared.iter().map(|axis| if *axis < 0 { "?".into() } else { axis.to_string() });
     let axes: Vec<String> = axes.collect();
     let of = &manifest.input;
-    let word = |value: &dyn fmt::Debug| format!("{value:?}").to_lowercase();
     format!(
         "`{}` {} [{}]: {} of {}, {}, {}, {}",
         input.name,
-        word(&input.element),
+        format!("{:?}", input.element).to_lowercase(),
         axes.join(", "),
         word(&of.layout),
         input.size,
@@ -117,6 +116,12 @@ pub(super) fn describe_input(input: &InputSpec, manifest: &Manifest) -> String {
         word(&of.fit),
         word(&of.filter)
     )
+}
+
+/// A choice as the manifest writes it.
+pub(super) fn word(value: &impl Serialize) -> String {
+    let text = serde_json::to_value(value).unwrap_or_default();
+    text.as_str().unwrap_or_default().to_owned()
 }
 
 impl fmt::Display for Report {
