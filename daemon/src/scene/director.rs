@@ -38,6 +38,8 @@ pub struct Director {
     next_fight: u64,
     /// Planned fights: earliest begin, seconds.
     pending: VecDeque<f64>,
+    /// How much longer than usual people stay: where there are many, fewer are on their way at a time.
+    calm: f64,
     /// No fight ends after this.
     last: f64,
     /// Everybody who is or will be about.
@@ -76,6 +78,7 @@ impl Director {
             next_id: first_id,
             next_fight: 0,
             pending,
+            calm: (count as f64 / 7.0).clamp(0.9, 1.9),
             last,
             people: Vec::new(),
             fights: Fights::new(),
@@ -186,11 +189,11 @@ impl Director {
             return self.walk(i, t, at, Some(at));
         }
         let (action, low, high) = match roll {
-            r if r < 0.77 => (Action::Dance, 3.5, 7.0),
-            r if r < 0.84 => (Action::Wave, 1.6, 3.0),
-            _ => (Action::Stand, 1.5, 6.0),
+            r if r < 0.77 => (Action::Dance, 4.0, 9.0),
+            r if r < 0.84 => (Action::Wave, 2.0, 4.0),
+            _ => (Action::Stand, 2.0, 8.0),
         };
-        let end = t + self.rng.time(low, high);
+        let end = t + self.rng.time(low, high) * if action == Action::Stand { self.calm } else { 1.0 };
         if self.shades(at, t, end, &[i]) > 0.0 {
             return self.walk(i, t, at, Some(at));
         }
@@ -201,7 +204,7 @@ impl Director {
     fn walk(&mut self, i: usize, t: f64, from: Spot, inside: Option<Spot>) {
         let run = self.rng.chance(0.17);
         let mut best: Option<(f32, Segment)> = None;
-        for _ in 0..18 {
+        for _ in 0..28 {
             let to = self.anywhere();
             let long = distance(from, to);
             if inside.is_some() && !(2.0..11.0).contains(&long) {
@@ -209,7 +212,7 @@ impl Director {
             }
             let segment = self.route(t, from, to, run);
             let lateral = (to.0 - from.0).abs() / long.max(0.1);
-            let cost = self.clashes(i, &segment) - 0.8 * lateral
+            let cost = self.clashes(i, &segment) - 0.3 * lateral
                 + self.shades(to, segment.end, segment.end + 1.5, &[i]);
             if best.as_ref().is_none_or(|(least, _)| cost < *least) {
                 best = Some((cost, segment));
@@ -285,7 +288,7 @@ impl Director {
                 if self.covers(at, there) {
                     hidden[k] += 1;
                 } else if hidden[k] > 0 {
-                    cost += 0.3 + 0.25 * hidden[k].saturating_sub(6) as f32;
+                    cost += 0.9 + 0.25 * hidden[k].saturating_sub(6) as f32;
                     hidden[k] = 0;
                 }
             }
@@ -367,9 +370,9 @@ impl Director {
             return false;
         }
         let lasting = match what {
-            Together::Talk => self.rng.time(4.0, 8.0),
-            Together::Hug => self.rng.time(2.5, 5.5),
-            Together::Dance => self.rng.time(4.5, 8.0),
+            Together::Talk => self.rng.time(6.0, 12.0) * self.calm,
+            Together::Hug => self.rng.time(3.0, 6.0),
+            Together::Dance => self.rng.time(5.0, 10.0),
             Together::Fight => self.rng.time(4.5, 11.0),
         };
         let mut center = self.place(t + 2.0, t + 2.0 + lasting, &members);

@@ -327,7 +327,7 @@ impl Game {
         };
         let to = sub(target, self.now.ball);
         let flat = to[0].hypot(to[2]).max(0.3);
-        let time = flat / if lob { speed * 0.75 } else { speed };
+        let time = (flat / if lob { speed * 0.75 } else { speed }).min(1.4);
         let rises = if lob || shot || self.style == Style::Hands {
             (to[1] + 0.5 * GRAVITY * time * time) / time
         } else {

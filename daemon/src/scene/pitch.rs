@@ -55,7 +55,7 @@ impl Pitch {
         let cameras: Vec<Camera> = (0..=spec.cuts as usize).map(|i| camera(seed, i, spec.size)).collect();
         let first = cameras[0];
         let court = Court {
-            half: first.half_width((first.near + first.far) * 0.5) - 0.5,
+            half: first.half_width(first.near * 0.65 + first.far * 0.35) - 0.5,
             near: first.near + 0.2,
             far: first.far,
         };

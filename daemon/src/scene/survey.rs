@@ -11,7 +11,7 @@ use super::truth::{Crossing, FightTruth, bounds};
 use crate::flow::{Rect, Size};
 
 /// Seconds between two looks.
-const STEP: f64 = 0.08;
+const STEP: f64 = 0.1;
 /// Seconds that somebody must be seen for a crossing to be over.
 const GLIMPSE: f64 = 0.4;
 /// A crossing hides somebody more than half, at most so long.
@@ -42,7 +42,7 @@ pub fn survey(places: &[Place]) -> Survey {
 
 fn one(place: &Place, found: &mut Survey) {
     let full = place.camera.size;
-    let shrink = (180.0 / full.height as f32).min(1.0);
+    let shrink = (128.0 / full.height as f32).min(1.0);
     let size = Size::new((full.width as f32 * shrink) as u32, (full.height as f32 * shrink) as u32);
     let camera = Camera {
         size,
