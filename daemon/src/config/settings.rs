@@ -296,6 +296,9 @@ pub struct Stream {
     /// Seconds of compressed packets kept for recording.
     #[serde(default = "ring")]
     pub ring_seconds: f64,
+    /// A file for the stream's trace: what went into its plugins and what came out, frame by frame.
+    #[serde(default)]
+    pub trace: Option<PathBuf>,
     /// Models that look at it.
     #[serde(default)]
     pub models: BTreeMap<String, ModelUse>,

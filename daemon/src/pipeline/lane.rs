@@ -1,31 +1,132 @@
 //! THE seam: a lane is where pixels live.
 //!
-//! A lane names its pixels and tensor, and how a frame becomes a tensor and a picture becomes another.
-//! The lane of a stream is chosen once, when it is built; a CPU frame offered to a CUDA stage does not compile.
+//! A lane names its pixels and its tensor, and does what touches them: takes a source's picture in, blacks out
+//! masks, makes tensors, renders views. Control, plugins and results know no lane. The lane of a stream is chosen
+//! once, when it is built; a CPU frame offered to a CUDA stage does not compile.
 
-use crate::config::manifest::Input;
-use crate::flow::{ElementType, Rect};
+use crate::config::Manifest;
+use crate::flow::{ElementType, Letterbox, Picture, Rect, Size, Tensor};
+use crate::preprocess::{PreprocessError, Preprocessor};
+use crate::render::{Masks, Overlay, Renderer};
+
+/// What a model wants to be fed.
+#[derive(Debug, Clone)]
+pub struct Feed {
+    /// The manifest: channel order, fit, filter, normalisation.
+    pub manifest: Manifest,
+    /// Input size in pixels.
+    pub size: Size,
+    /// Element type of the input tensor.
+    pub element: ElementType,
+}
 
 /// Where pixels live.
-pub trait Lane: Send + Sync + 'static {
+pub trait Lane: Send + 'static {
     /// A frame's pixels; cheap to clone.
     type Pixels: Clone + Send + Sync + 'static;
-    /// A tensor ready for the models of this lane.
+    /// A tensor ready for a model of this lane.
     type Tensor: Send + 'static;
-    /// What goes wrong in preprocessing.
-    type Error: std::error::Error + Send + Sync + 'static;
+    /// Makes tensors for one model; owns its scratch memory.
+    type Preprocess: Send;
+    /// Renders one output; owns its scratch memory.
+    type Render: Send;
+    /// Blacks out the masks of one stream; owns its scratch memory.
+    type Mask: Send;
 
-    /// Name in status and metrics.
+    /// Name in status, log and metrics.
     const NAME: &'static str;
 
-    /// The rectangles of a frame as one tensor, one batch entry each.
+    /// A picture in host memory becomes a frame of this lane (the CPU: as it is; CUDA: one counted upload).
+    fn adopt(&mut self, picture: Picture) -> Self::Pixels;
+
+    /// Masks over these polygons (source pixels).
+    fn masks(&self, polygons: Vec<Vec<[f32; 2]>>) -> Self::Mask;
+
+    /// The pixels with the masks black.
+    fn mask(&self, mask: &mut Self::Mask, pixels: &Self::Pixels) -> Self::Pixels;
+
+    /// Preprocessing for one model.
     ///
     /// # Errors
-    /// Where a rectangle is empty or the input names something that this lane cannot do.
+    /// Where the manifest asks for something that this lane cannot do.
+    fn preprocessor(&self, feed: &Feed) -> Result<Self::Preprocess, PreprocessError>;
+
+    /// One rectangle of a frame as a tensor with batch length 1.
+    ///
+    /// # Errors
+    /// Where the rectangle has nothing in common with the frame.
     fn preprocess(
+        &self,
+        preprocess: &mut Self::Preprocess,
         pixels: &Self::Pixels,
-        rects: &[Rect],
-        input: &Input,
-        element: ElementType,
-    ) -> Result<Self::Tensor, Self::Error>;
+        rect: &Rect,
+    ) -> Result<(Self::Tensor, Letterbox), PreprocessError>;
+
+    /// A renderer for one output.
+    fn renderer(&self, size: Size) -> Self::Render;
+
+    /// One view of a frame, for an encoder that takes pictures in host memory.
+    fn render(
+        &self,
+        render: &mut Self::Render,
+        pixels: &Self::Pixels,
+        view: Rect,
+        overlay: Option<&Overlay>,
+    ) -> Picture;
+}
+
+/// Pixels in host memory.
+#[derive(Debug, Default)]
+pub struct Cpu;
+
+impl Lane for Cpu {
+    type Pixels = Picture;
+    type Tensor = Tensor;
+    type Preprocess = Preprocessor;
+    type Render = Renderer;
+    type Mask = Masks;
+
+    const NAME: &'static str = "cpu";
+
+    fn adopt(&mut self, picture: Picture) -> Picture {
+        picture
+    }
+
+    fn masks(&self, polygons: Vec<Vec<[f32; 2]>>) -> Masks {
+        Masks::new(polygons)
+    }
+
+    fn mask(&self, mask: &mut Masks, pixels: &Picture) -> Picture {
+        mask.apply(pixels)
+    }
+
+    fn preprocessor(&self, feed: &Feed) -> Result<Preprocessor, PreprocessError> {
+        Preprocessor::new(&feed.manifest.input, feed.size, feed.element)
+    }
+
+    fn preprocess(
+        &self,
+        preprocess: &mut Preprocessor,
+        pixels: &Picture,
+        rect: &Rect,
+    ) -> Result<(Tensor, Letterbox), PreprocessError> {
+        let letterbox = preprocess.letterbox(pixels.size, rect)?;
+        let mut tensor = Tensor::zeros(preprocess.element(), &[0]);
+        preprocess.run(pixels, std::slice::from_ref(rect), &mut tensor)?;
+        Ok((tensor, letterbox))
+    }
+
+    fn renderer(&self, size: Size) -> Renderer {
+        Renderer::new(size)
+    }
+
+    fn render(
+        &self,
+        render: &mut Renderer,
+        pixels: &Picture,
+        view: Rect,
+        overlay: Option<&Overlay>,
+    ) -> Picture {
+        render.render(pixels, view, overlay)
+    }
 }

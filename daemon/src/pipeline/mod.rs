@@ -1,3 +1,32 @@
-//! Room `pipeline`: not built yet.
+//! The corridor itself: one worker a stream, one inference thread a model, one supervisor for all.
+//!
+//! In: settings, and sources' frames. Out: what plugins decided, to `publish`; pictures, to `encode`. Owned by `app`
+//! through the [`Supervisor`], which stops and joins every thread here. What fails is one stream's, and says so in
+//! its status.
+//!
+//! `lane.rs` is the seam between CPU and GPU; `stream.rs` is one stream's life; `worker.rs` its loop, which reads as
+//! the picture in `lib.rs`: `reader.rs` → `models.rs` → `model.rs` → `inflight.rs` → `deliver.rs` → `outputs.rs`.
 
+mod build;
+mod deliver;
+mod inbox;
+mod inflight;
 pub mod lane;
+pub mod model;
+mod models;
+mod outputs;
+mod overlay;
+mod pool;
+mod reader;
+mod sampler;
+mod scene_feed;
+mod status;
+mod stream;
+mod supervisor;
+mod trace;
+mod worker;
+
+pub use deliver::record;
+pub use pool::{PoolError, check_model};
+pub use status::Report;
+pub use supervisor::{Applied, Supervisor};

@@ -141,6 +141,12 @@ impl PublishHandle {
         });
     }
 
+    /// Whether every event so far is on disk, or known not to get there.
+    #[must_use]
+    pub fn events_settled(&self) -> bool {
+        self.0.outbox.as_ref().is_none_or(Outbox::settled)
+    }
+
     /// The objects of a frame; most calls do nothing, since `mqtt.objects_rate` allows a few a second.
     pub fn objects(&self, record: ObjectsRecord<'_>) {
         if self.0.objects_due(&record.frame.stream) {

@@ -193,6 +193,13 @@ impl Outbox {
         state.pending + state.queue.len() as u64 + u64::from(state.busy)
     }
 
+    /// Whether every message pushed so far is on disk, or known not to get there.
+    #[must_use]
+    pub fn settled(&self) -> bool {
+        let state = self.shared.lock();
+        state.queue.is_empty() && !state.busy
+    }
+
     /// Bytes on disk.
     #[must_use]
     pub fn bytes(&self) -> u64 {

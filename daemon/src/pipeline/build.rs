@@ -1,0 +1,126 @@
+//! Builds one stream's worker from its settings: source, models, plugins, outputs.
+//!
+//! In: the settings and what the streams share. Out: a worker and the reader of its source. Errors say which part
+//! could not be built; what was built before is dropped, and with it stopped.
+
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+
+use super::deliver::{self, Delivery, PluginSetup};
+use super::inbox::Message;
+use super::lane::Lane;
+use super::models::StreamModels;
+use super::outputs::Outputs;
+use super::reader::{AnySource, Credits, Reader};
+use super::scene_feed::SceneFeed;
+use super::status::SharedStatus;
+use super::supervisor::Shared;
+use super::trace::Trace;
+use super::worker::{self, Worker};
+use crate::config::manifest::Domain;
+use crate::config::settings::Stream;
+use crate::flow::Tensor;
+use crate::ingest::{Source, SourceSpec};
+use crate::publish::messages::Labels;
+use crate::scene::SceneSpec;
+
+/// Why a stream cannot be built.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum BuildError {
+    #[error(transparent)]
+    Model(#[from] super::pool::PoolError),
+    #[error(transparent)]
+    Preprocess(#[from] crate::preprocess::PreprocessError),
+    #[error(transparent)]
+    Source(#[from] crate::ingest::IngestError),
+    #[error(transparent)]
+    Scene(#[from] crate::scene::SpecError),
+    #[error("no thread for its source: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
+/// Builds a stream's worker on this lane.
+pub(super) fn build<L: Lane<Tensor = Tensor>>(
+    lane: L,
+    name: &Arc<str>,
+    settings: &Stream,
+    shared: &Shared,
+    status: &SharedStatus,
+    inbox: Sender<Message>,
+) -> Result<(Worker<L>, Reader), BuildError> {
+    let mut models = Vec::new();
+    for (model, using) in &settings.models {
+        models.push((shared.pool.get(model)?, using.clone()));
+    }
+    let scene = settings.source.starts_with("scene:");
+    let mut warnings = Vec::new();
+    for (model, _) in &models {
+        if model.dir.manifest.domain == Domain::Rendered && !scene {
+            let warning = format!(
+                "model {} knows only rendered scenes; on this source its results mean little: use a model trained on real video",
+                model.name
+            );
+            tracing::warn!(stream = %name, model = %model.name, warning);
+            warnings.push(warning);
+        }
+    }
+    status.update(|report| report.status.warnings.clone_from(&warnings));
+
+    let labels: Vec<Labels> = models
+        .iter()
+        .map(|(model, _)| Labels {
+            model: Arc::from(model.name.as_str()),
+            labels: Arc::from(model.dir.labels.as_slice()),
+        })
+        .collect();
+    let plugins = PluginSetup::new(name, settings, &models, Arc::clone(&shared.host));
+    let outputs = Outputs::new(Arc::clone(name), &settings.outputs, shared.server.clone());
+    let labelled = [(crate::telemetry::fields::STREAM, &**name)];
+    let registry = &shared.registry;
+    let trace = settings.trace.as_ref().map(|path| Trace::start(path, name, &labels));
+    let delivery = Delivery::new(
+        Arc::clone(name),
+        plugins,
+        shared.publish.clone(),
+        labels,
+        outputs,
+        trace,
+        deliver::Meters {
+            frames: registry.counter("stream_frames_total", &labelled),
+            plugins: registry.histogram("stream_plugins_seconds", &labelled),
+            outputs: registry.histogram("stream_outputs_seconds", &labelled),
+            latency: registry.histogram("stream_latency_seconds", &labelled),
+        },
+    );
+    let stream_models = StreamModels::new(&lane, models, inbox.clone())?;
+
+    let source = if scene {
+        let spec = SceneSpec::parse(&settings.source)?;
+        let left_out = registry.counter("stream_frames_left_out_total", &labelled);
+        AnySource::Scene(Box::new(SceneFeed::new(Arc::clone(name), spec, left_out)))
+    } else {
+        AnySource::Ingest(Source::start(SourceSpec::from_settings(name, settings))?)
+    };
+    // A live stream's frames go on to plugins and outputs while models lag: they need room behind those in flight.
+    let credits = Credits::new(settings.in_flight * 4);
+    let reader = Reader::start(name, source, inbox, Arc::clone(&credits))?;
+    let worker = Worker {
+        name: Arc::clone(name),
+        models: stream_models,
+        masks: (!settings.masks.is_empty())
+            .then(|| lane.masks(settings.masks.values().map(|mask| mask.polygon.clone()).collect())),
+        delivery,
+        credits,
+        most_in_flight: settings.in_flight,
+        status: status.clone(),
+        meters: worker::Meters {
+            skipped: registry.counter("stream_inference_skipped_total", &labelled),
+            preprocess: registry.histogram("stream_preprocess_seconds", &labelled),
+            failures: registry.counter("stream_model_failures_total", &labelled),
+        },
+        live: scene,
+        started: false,
+        lane,
+    };
+    Ok((worker, reader))
+}

@@ -1,0 +1,268 @@
+//! A finished frame on its last stretch: plugins, publisher, outputs.
+//!
+//! In: frames in order, with what the models found. Out: events, states, objects; pictures for the outputs. Owned by
+//! the worker. A plugin that fails is the plugin host's to contain; an output that is away retries by itself.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::inflight::Finished;
+use super::lane::Lane;
+use super::model::Model;
+use super::outputs::Outputs;
+use super::status::SharedStatus;
+use super::trace::Trace;
+use super::worker::size_of;
+use crate::config::settings::{ModelUse, PluginUse, Sample, Stream};
+use crate::flow::{FrameMeta, Run, Score, Size, StreamInfo};
+use crate::plugins::{Host, PluginEvent, RowOutput, Signal, StreamContext, StreamModel, StreamPlugins};
+use crate::publish::PublishHandle;
+use crate::publish::messages::{EventRecord, Labels, ObjectsRecord, Timestamp};
+use serde_json::Value;
+
+use crate::telemetry::{Counter, Histogram};
+
+/// Frames over which the rate is measured.
+const RATE_FRAMES: usize = 50;
+
+/// Handles for what delivery counts.
+pub(super) struct Meters {
+    pub(super) frames: Counter,
+    pub(super) plugins: Histogram,
+    pub(super) outputs: Histogram,
+    /// From the source's clock to the end of delivery.
+    pub(super) latency: Histogram,
+}
+
+/// What is needed to build a stream's row of plugins, once the source's size and rate are known.
+pub(super) struct PluginSetup {
+    host: Arc<Host>,
+    context: StreamContext,
+    uses: BTreeMap<String, PluginUse>,
+}
+
+impl PluginSetup {
+    pub(super) fn new(
+        stream: &Arc<str>,
+        settings: &Stream,
+        models: &[(Arc<Model>, ModelUse)],
+        host: Arc<Host>,
+    ) -> Self {
+        let models = models
+            .iter()
+            .map(|(model, using)| StreamModel {
+                name: model.name.clone(),
+                task: model.feed.manifest.task,
+                labels: model.dir.labels.clone(),
+                rate: match (model.feed.manifest.window, using.sample) {
+                    (Some(window), _) => window.fps / window.hop as f64,
+                    (None, Some(Sample::Fps(rate))) => rate,
+                    (None, _) => 0.0,
+                },
+            })
+            .collect();
+        let context = StreamContext {
+            stream: stream.to_string(),
+            models,
+            size: Size::default(),
+            rate: 0.0,
+            zones: settings.zones.clone(),
+        };
+        Self { host, context, uses: settings.plugins.clone() }
+    }
+}
+
+/// The last stretch of one stream.
+pub(super) struct Delivery<L: Lane> {
+    stream: Arc<str>,
+    setup: PluginSetup,
+    /// Built when the first frame is about to come.
+    plugins: Option<StreamPlugins>,
+    publish: PublishHandle,
+    labels: Vec<Labels>,
+    outputs: Outputs<L>,
+    trace: Option<Trace>,
+    meters: Meters,
+    last: Option<FrameMeta>,
+    times: VecDeque<Instant>,
+}
+
+impl<L: Lane> Delivery<L> {
+    pub(super) fn new(
+        stream: Arc<str>,
+        setup: PluginSetup,
+        publish: PublishHandle,
+        labels: Vec<Labels>,
+        outputs: Outputs<L>,
+        trace: Option<Trace>,
+        meters: Meters,
+    ) -> Self {
+        Self {
+            stream,
+            setup,
+            plugins: None,
+            publish,
+            labels,
+            outputs,
+            trace,
+            meters,
+            last: None,
+            times: VecDeque::new(),
+        }
+    }
+
+    pub(super) fn publisher(&self) -> &PublishHandle {
+        &self.publish
+    }
+
+    /// Takes a frame through plugins, publisher and outputs; late clip scores go with it.
+    pub(super) fn deliver(
+        &mut self,
+        lane: &L,
+        finished: Finished<L::Pixels>,
+        late: &mut VecDeque<(Run, Vec<Score>)>,
+    ) {
+        let Finished { frame, mut runs, objects, mut scores } = finished;
+        for (run, late) in late.drain(..) {
+            runs.push(run);
+            scores.extend(late);
+        }
+        let started = Instant::now();
+        let found = self.trace.is_some().then(|| objects.clone());
+        let row = match &mut self.plugins {
+            Some(plugins) => plugins.process(&frame.meta, &runs, objects, &scores),
+            None => RowOutput { objects, ..RowOutput::default() },
+        };
+        self.meters.plugins.record_duration(started.elapsed());
+        if let (Some(trace), Some(found)) = (&mut self.trace, &found) {
+            trace.frame(&frame.meta, &runs, found, &scores, &row);
+        }
+        let ran: Vec<u32> = runs.iter().map(|run| run.model).collect();
+        self.publish.objects(ObjectsRecord {
+            frame: &frame.meta,
+            objects: &row.objects,
+            models: &self.labels,
+            runs: &ran,
+        });
+        self.last = Some(frame.meta.clone());
+        self.announce(&row);
+        let started = Instant::now();
+        self.outputs.push(lane, &frame, size_of(&frame), &row, &self.labels);
+        self.meters.outputs.record_duration(started.elapsed());
+        self.meters.frames.inc();
+        let now = Timestamp::now().0;
+        self.meters.latency.record(now.saturating_sub(frame.meta.captured) as f64 / 1e6);
+        if self.times.len() == RATE_FRAMES {
+            self.times.pop_front();
+        }
+        self.times.push_back(Instant::now());
+    }
+
+    /// Tells the plugins, and publishes what they answer.
+    pub(super) fn signal(&mut self, signal: Signal) {
+        let now = self.now();
+        let Some(plugins) = &mut self.plugins else { return };
+        let row = plugins.signal(now, signal);
+        self.announce(&row);
+    }
+
+    /// The source's first frame is about to come, for the first time or again.
+    pub(super) fn started(&mut self, info: &StreamInfo) {
+        self.outputs.started(info);
+        if self.plugins.is_none() {
+            let mut context = self.setup.context.clone();
+            context.size = info.size;
+            context.rate =
+                if info.rate.1 > 0 { f64::from(info.rate.0) / f64::from(info.rate.1) } else { 0.0 };
+            match StreamPlugins::new(&self.setup.host, &context, &self.setup.uses) {
+                Ok(plugins) => self.plugins = Some(plugins),
+                Err(error) => {
+                    tracing::error!(stream = %self.stream, %error, "the stream runs without plugins")
+                }
+            }
+        }
+    }
+
+    /// Frames have another size from here on.
+    pub(super) fn resized(&mut self, size: Size) {
+        self.outputs.resized(size);
+    }
+
+    /// A command for a plugin's entry.
+    pub(super) fn command(&mut self, entry: &str, name: &str, arguments: &Value) -> Result<Value, String> {
+        match &mut self.plugins {
+            Some(plugins) => plugins.command(entry, name, arguments).map_err(|error| error.to_string()),
+            None => Err("the stream has no frame yet, so its plugins have not started".into()),
+        }
+    }
+
+    /// Brings the status up to date.
+    pub(super) fn refresh(&mut self, status: &SharedStatus) {
+        let fps = match (self.times.front(), self.times.back()) {
+            (Some(first), Some(last)) if self.times.len() > 1 && last.elapsed().as_secs_f64() < 2.0 => {
+                (self.times.len() - 1) as f64 / (*last - *first).as_secs_f64().max(1e-6)
+            }
+            _ => 0.0,
+        };
+        let plugins = self.plugins.as_ref().map(StreamPlugins::status).unwrap_or_default();
+        let outputs = self.outputs.status();
+        let edges = self.outputs.edges();
+        status.update(|report| {
+            // Whole numbers: a retained message that changes with every tick would drown the broker.
+            report.status.fps = fps.round() as f32;
+            report.frames = self.meters.frames.get();
+            report.plugins = plugins;
+            report.status.outputs = outputs;
+            report.status.edges.retain(|edge| edge.name == "decode");
+            report.status.edges.extend(edges);
+        });
+        status.publish(&self.stream, &self.publish);
+    }
+
+    /// The stream stops: plugins are told, open incidents end, outputs are finalised.
+    pub(super) fn stop(mut self) {
+        if let Some(mut plugins) = self.plugins.take() {
+            let row = plugins.stop();
+            self.announce(&row);
+        }
+        self.outputs.stop();
+    }
+
+    /// Stream time of the last frame, nanoseconds.
+    fn now(&self) -> u64 {
+        self.last.as_ref().map_or(0, |last| last.pts)
+    }
+
+    fn announce(&self, row: &RowOutput) {
+        for event in &row.events {
+            let (frame, captured) = match &self.last {
+                Some(last) => (last.index, last.captured),
+                // Before the first frame: what a crash left open is ended.
+                None => (0, Timestamp::now().0),
+            };
+            self.publish.event(record(&self.stream, event, frame, self.now(), captured));
+        }
+        for (entry, state) in &row.states {
+            self.publish.state(&self.stream, entry, state.clone());
+        }
+    }
+}
+
+/// An event as the publisher wants it.
+#[must_use]
+pub fn record(stream: &str, event: &PluginEvent, frame: u64, pts: u64, captured: u64) -> EventRecord {
+    EventRecord {
+        stream: Arc::from(stream),
+        entry: Arc::from(event.entry.as_str()),
+        plugin: Arc::from(event.plugin.as_str()),
+        plugin_version: Arc::from(event.version.as_str()),
+        frame,
+        pts,
+        captured,
+        event: event.event.clone(),
+        reason: None,
+        snapshot: None,
+        clip: None,
+    }
+}

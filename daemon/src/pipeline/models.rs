@@ -1,0 +1,148 @@
+//! The models of one stream: which frames each sees, tensors, clip windows.
+//!
+//! In: a frame, in order. Out: jobs for the models' threads, whose answers come back as messages of the worker's
+//! inbox. Owned by the stream's worker. A frame that cannot be preprocessed is counted and said once.
+
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+
+use super::inbox::Message;
+use super::inflight::Found;
+use super::lane::Lane;
+use super::model::{Answer, Job, Model};
+use super::sampler::Sampler;
+use crate::config::manifest::Task;
+use crate::config::settings::{ModelUse, Sample};
+use crate::flow::{Frame, Rect, Run, Size, Tensor};
+use crate::infer::WindowBuilder;
+use crate::preprocess::PreprocessError;
+
+/// One model as one stream uses it.
+struct Use<L: Lane> {
+    index: u32,
+    model: Arc<Model>,
+    sampler: Sampler,
+    preprocess: L::Preprocess,
+    window: Option<WindowBuilder>,
+    /// Clip windows on their way; a live stream whose windows pile up skips new ones.
+    windows_in_flight: Arc<std::sync::atomic::AtomicUsize>,
+    failed: bool,
+}
+
+/// The models of one stream.
+pub(super) struct StreamModels<L: Lane> {
+    uses: Vec<Use<L>>,
+    inbox: Sender<Message>,
+}
+
+impl<L: Lane<Tensor = Tensor>> StreamModels<L> {
+    /// The models in the stream's order (by name: their index in `runs`, `objects` and `scores`).
+    ///
+    /// # Errors
+    /// Where a manifest asks for something the lane cannot do.
+    pub(super) fn new(
+        lane: &L,
+        models: Vec<(Arc<Model>, ModelUse)>,
+        inbox: Sender<Message>,
+    ) -> Result<Self, PreprocessError> {
+        let uses = models
+            .into_iter()
+            .enumerate()
+            .map(|(index, (model, settings))| {
+                let window = model.feed.manifest.window.filter(|_| model.feed.manifest.task == Task::Clip);
+                // A clip model sees frames at its window's rate whatever the sampling says of other models.
+                let sample = settings.sample.or(window.map(|window| Sample::Fps(window.fps)));
+                Ok(Use {
+                    index: index as u32,
+                    sampler: Sampler::new(sample),
+                    preprocess: lane.preprocessor(&model.feed)?,
+                    window: window.map(|window| WindowBuilder::new(window, model.feed.manifest.input.layout)),
+                    windows_in_flight: Arc::default(),
+                    failed: false,
+                    model,
+                })
+            })
+            .collect::<Result<_, PreprocessError>>()?;
+        Ok(Self { uses, inbox })
+    }
+
+    /// Hands a frame to its models; gives how many answers the frame has to wait for.
+    ///
+    /// `busy`: too much is in flight for a live stream; nothing that holds the frame back is started, and what
+    /// would have been is counted in the second number.
+    pub(super) fn submit(&mut self, lane: &L, frame: &Frame<L::Pixels>, busy: bool) -> (usize, usize) {
+        let (mut waiting, mut skipped) = (0, 0);
+        let size = Size::new(frame.meta.width, frame.meta.height);
+        for model in &mut self.uses {
+            if frame.meta.cut || frame.meta.gap > 0 {
+                if let Some(window) = &mut model.window {
+                    window.reset();
+                }
+            }
+            let wanted = match &model.window {
+                Some(window) => window.wants(frame.meta.pts),
+                None => model.sampler.wants(frame.meta.pts),
+            };
+            if !wanted {
+                continue;
+            }
+            if busy && model.window.is_none() {
+                skipped += 1;
+                continue;
+            }
+            let (tensor, letterbox) =
+                match lane.preprocess(&mut model.preprocess, &frame.pixels, &Rect::of_size(size)) {
+                    Ok(ready) => ready,
+                    Err(error) => {
+                        if !std::mem::replace(&mut model.failed, true) {
+                            tracing::error!(stream = %frame.meta.stream, model = %model.model.name, %error,
+                                "a frame cannot be made into the model's input");
+                        }
+                        continue;
+                    }
+                };
+            let inbox = self.inbox.clone();
+            let (index, frame_index, pts) = (model.index, frame.meta.index, frame.meta.pts);
+            if let Some(window) = &mut model.window {
+                let Some(ready) = window.push(pts, tensor) else { continue };
+                let in_flight = Arc::clone(&model.windows_in_flight);
+                if busy && in_flight.load(std::sync::atomic::Ordering::Relaxed) > 1 {
+                    skipped += 1;
+                    continue;
+                }
+                in_flight.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                let run = Run { model: index, begin: ready.begin, end: ready.end };
+                let done = Box::new(move |answer: Result<Answer, String>| {
+                    in_flight.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+                    let answer = answer.map(|answer| found(answer).scores);
+                    // A worker that has gone needs no answer.
+                    let _ = inbox.send(Message::Clip { run, scores: answer });
+                });
+                model.model.submit(Job { tensor: ready.tensor, letterbox, run, done });
+            } else {
+                let run = Run { model: index, begin: pts, end: pts };
+                let done = Box::new(move |answer: Result<Answer, String>| {
+                    let found = answer.map(found);
+                    let _ = inbox.send(Message::Found { index: frame_index, model: index, found });
+                });
+                model.model.submit(Job { tensor, letterbox, run, done });
+                waiting += 1;
+            }
+        }
+        (waiting, skipped)
+    }
+
+    /// Forgets unfinished windows: the source was lost, or what it shows changed.
+    pub(super) fn reset(&mut self) {
+        for window in self.uses.iter_mut().filter_map(|model| model.window.as_mut()) {
+            window.reset();
+        }
+    }
+}
+
+fn found(answer: Answer) -> Found {
+    match answer {
+        Answer::Objects(objects) => Found { objects, scores: Vec::new() },
+        Answer::Scores(scores) => Found { objects: Default::default(), scores },
+    }
+}

@@ -1,0 +1,227 @@
+//! The outputs of one stream: which view each shows, what is drawn over it, where the picture goes.
+//!
+//! In: frames with their objects, views and shapes, in order. Out: pictures to the encoders, which run on threads of
+//! their own and never hold a live stream back. Owned by the stream's delivery.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use super::lane::Lane;
+use super::overlay::Banners;
+use crate::config::settings::VideoOutput;
+use crate::encode::{OutputSpec, RtspHandle, Target, VideoOut};
+use crate::flow::{Frame, Rect, Size, StreamInfo};
+use crate::plugins::RowOutput;
+use crate::publish::messages::{Edge, Labels, OutputState, OutputStatus};
+
+/// A view's size where the configuration names none.
+const VIEW_SIZE: Size = Size::new(1280, 720);
+
+struct Output<L: Lane> {
+    name: String,
+    settings: VideoOutput,
+    /// Made when the source's size and rate are known.
+    out: Option<VideoOut>,
+    render: Option<L::Render>,
+    error: Option<String>,
+}
+
+/// The outputs of one stream.
+pub(super) struct Outputs<L: Lane> {
+    stream: Arc<str>,
+    outputs: Vec<Output<L>>,
+    server: Option<RtspHandle>,
+    /// Where each virtual camera looks: holds until its plugin says otherwise.
+    views: HashMap<String, Rect>,
+    banners: Banners,
+    info: Option<StreamInfo>,
+}
+
+impl<L: Lane> Outputs<L> {
+    pub(super) fn new(
+        stream: Arc<str>,
+        outputs: &BTreeMap<String, VideoOutput>,
+        server: Option<RtspHandle>,
+    ) -> Self {
+        let outputs = outputs
+            .iter()
+            .map(|(name, settings)| Output {
+                name: name.clone(),
+                settings: settings.clone(),
+                out: None,
+                render: None,
+                error: None,
+            })
+            .collect();
+        Self { banners: Banners::new(), stream, outputs, server, views: HashMap::new(), info: None }
+    }
+
+    /// The source's size and rate are known. Encoders that run stay: a reconnected source changes neither.
+    pub(super) fn started(&mut self, info: &StreamInfo) {
+        let resized = self.info.as_ref().is_some_and(|old| old.size != info.size);
+        self.info = Some(info.clone());
+        if resized {
+            self.resized(info.size);
+        }
+    }
+
+    /// Frames have another size: outputs that follow the source's size start anew.
+    pub(super) fn resized(&mut self, size: Size) {
+        if let Some(info) = &mut self.info {
+            info.size = size;
+        }
+        self.views.clear();
+        for output in &mut self.outputs {
+            if output.settings.size.is_none() && output.settings.view.is_none() {
+                output.render = None;
+                if let Some(out) = output.out.take() {
+                    out.stop();
+                }
+            }
+        }
+    }
+
+    /// Renders and encodes one frame for every output.
+    pub(super) fn push(
+        &mut self,
+        lane: &L,
+        frame: &Frame<L::Pixels>,
+        size: Size,
+        row: &RowOutput,
+        labels: &[Labels],
+    ) {
+        self.banners.take(row, frame.meta.pts);
+        if self.outputs.is_empty() {
+            return;
+        }
+        for (entry, view) in &row.views {
+            self.views.insert(format!("{entry}/{}", view.camera), view.bounds);
+        }
+        let overlay = self
+            .outputs
+            .iter()
+            .any(|output| output.settings.overlay)
+            .then(|| self.banners.overlay(&self.stream, row, labels));
+        let Some(info) = &self.info else { return };
+        for output in &mut self.outputs {
+            if output.out.is_none() && output.error.is_none() {
+                open(lane, &self.stream, output, info, size, self.server.as_ref());
+            }
+            let (Some(out), Some(render)) = (&output.out, &mut output.render) else { continue };
+            if !out.wanted() {
+                out.skip();
+                continue;
+            }
+            let view = output.settings.view.as_ref().and_then(|view| self.views.get(view)).copied();
+            let view = view.unwrap_or_else(|| Rect::of_size(size));
+            let overlay = overlay.as_ref().filter(|_| output.settings.overlay);
+            let picture = lane.render(render, &frame.pixels, view, overlay);
+            out.push(picture, frame.meta.pts);
+        }
+    }
+
+    /// What each output does.
+    pub(super) fn status(&self) -> Vec<OutputStatus> {
+        self.outputs
+            .iter()
+            .map(|output| match &output.out {
+                Some(out) => {
+                    let status = out.status();
+                    OutputStatus {
+                        name: output.name.clone(),
+                        state: state(status.state),
+                        address: status.location,
+                        error: status.error,
+                    }
+                }
+                None => OutputStatus {
+                    name: output.name.clone(),
+                    state: if output.error.is_some() { OutputState::Failed } else { OutputState::Starting },
+                    address: String::new(),
+                    error: output.error.clone(),
+                },
+            })
+            .collect()
+    }
+
+    /// Encoders, as edges of the lane.
+    pub(super) fn edges(&self) -> Vec<Edge> {
+        self.outputs
+            .iter()
+            .filter(|output| output.out.is_some())
+            .map(|output| Edge {
+                name: format!("encode {}", output.name),
+                by: "x264enc".into(),
+                copies: false,
+            })
+            .collect()
+    }
+
+    /// Finalises every output.
+    pub(super) fn stop(&mut self) {
+        for output in &mut self.outputs {
+            if let Some(out) = output.out.take() {
+                out.stop();
+            }
+        }
+    }
+}
+
+fn open<L: Lane>(
+    lane: &L,
+    stream: &Arc<str>,
+    output: &mut Output<L>,
+    info: &StreamInfo,
+    frame: Size,
+    server: Option<&RtspHandle>,
+) {
+    let settings = &output.settings;
+    let default = if settings.view.is_some() { VIEW_SIZE } else { even(frame) };
+    let size = settings.size.unwrap_or(default);
+    let target = match (&settings.to, &settings.file, server) {
+        (Some(url), _, _) => Target::Rtmp { url: url.clone() },
+        (None, Some(path), _) => Target::Mp4 { path: path.clone() },
+        (None, None, Some(server)) => {
+            Target::Rtsp { server: server.clone(), mount: format!("{stream}/{}", output.name) }
+        }
+        (None, None, None) => {
+            output.error = Some("the RTSP server does not run; see the log".into());
+            return;
+        }
+    };
+    let spec = OutputSpec {
+        stream: stream.to_string(),
+        name: output.name.clone(),
+        target,
+        size,
+        rate: info.rate,
+        bitrate: settings.bitrate.map(|bitrate| bitrate.0),
+        keyframe_seconds: settings.keyframe_seconds,
+        realtime: info.live,
+    };
+    match VideoOut::open(spec) {
+        Ok(out) => {
+            output.render = Some(lane.renderer(size));
+            output.out = Some(out);
+        }
+        Err(error) => {
+            tracing::error!(stream = %stream, output = %output.name, %error, "the output cannot be opened");
+            output.error = Some(error.to_string());
+        }
+    }
+}
+
+fn state(state: crate::encode::OutputState) -> OutputState {
+    use crate::encode::OutputState as Out;
+    match state {
+        Out::Idle | Out::Running => OutputState::Running,
+        Out::Connecting => OutputState::Starting,
+        Out::Retrying => OutputState::Down,
+        Out::Stopped => OutputState::Failed,
+    }
+}
+
+/// x264 and players want even sizes.
+fn even(size: Size) -> Size {
+    Size::new((size.width & !1).max(32), (size.height & !1).max(32))
+}

@@ -1,0 +1,168 @@
+//! The models of the box: loaded once, shared by all streams that use them.
+//!
+//! In: `models.NAME` of the configuration. Out: a running [`Model`]. Owned by the supervisor. A model that cannot be
+//! loaded fails the streams that use it, with the reason; others go on.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::model::{Batching, Model};
+use crate::config::Settings;
+use crate::config::settings::{Infer, Model as ModelSettings};
+use crate::infer::{ModelDir, Runtime, Session, SessionOptions};
+use crate::postprocess::{Decoder, ModelInfo};
+use crate::telemetry::Registry;
+
+/// Why a model cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum PoolError {
+    /// The folder is nowhere.
+    #[error("model {name}: no folder {path} with a model.toml; looked in {looked}")]
+    NotFound {
+        /// Name of the model.
+        name: String,
+        /// As configured.
+        path: String,
+        /// Where it was looked for.
+        looked: String,
+    },
+    /// It cannot be loaded.
+    #[error("model {name}: {source}")]
+    Load {
+        /// Name of the model.
+        name: String,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+type Slot = Arc<Mutex<Option<(ModelSettings, Arc<Model>)>>>;
+
+/// Loads a model as a stream would; what it is, in a line.
+///
+/// # Errors
+/// Why it cannot be used.
+pub fn check_model(settings: &Settings, name: &str) -> Result<String, PoolError> {
+    let model = Pool::new(settings, Registry::new()).get(name)?;
+    let feed = &model.feed;
+    Ok(format!(
+        "{}  {:?} {} {:?}  {} labels",
+        model.dir.path.display(),
+        feed.manifest.task,
+        feed.size,
+        feed.element,
+        model.dir.labels.len()
+    ))
+}
+
+/// The models of the box.
+pub(super) struct Pool {
+    settings: Mutex<(BTreeMap<String, ModelSettings>, Vec<PathBuf>, Infer)>,
+    /// One lock a model: two streams that want the same model wait for one load, others do not wait.
+    slots: Mutex<HashMap<String, Slot>>,
+    registry: Registry,
+}
+
+impl Pool {
+    pub(super) fn new(settings: &Settings, registry: Registry) -> Self {
+        Self { settings: Mutex::new(parts(settings)), slots: Mutex::default(), registry }
+    }
+
+    /// Takes over changed settings; models that run stay as long as a stream holds them.
+    pub(super) fn configure(&self, settings: &Settings) {
+        *self.settings.lock().unwrap_or_else(PoisonError::into_inner) = parts(settings);
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        slots.retain(|name, _| settings.models.contains_key(name));
+    }
+
+    /// The model of that name, loaded where it is not.
+    pub(super) fn get(&self, name: &str) -> Result<Arc<Model>, PoolError> {
+        let (models, folders, infer) = self.settings.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(settings) = models.get(name) else {
+            return Err(PoolError::NotFound {
+                name: name.to_owned(),
+                path: String::new(),
+                looked: "the configuration".into(),
+            });
+        };
+        let slot = {
+            let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(slots.entry(name.to_owned()).or_default())
+        };
+        let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((loaded, model)) = &*slot
+            && loaded == settings
+        {
+            return Ok(Arc::clone(model));
+        }
+        let folder = find(name, &settings.path, &folders)?;
+        let model = self
+            .load(name, &folder, settings, &infer)
+            .map_err(|source| PoolError::Load { name: name.to_owned(), source })?;
+        let model = Arc::new(model);
+        *slot = Some((settings.clone(), Arc::clone(&model)));
+        Ok(model)
+    }
+
+    fn load(
+        &self,
+        name: &str,
+        folder: &Path,
+        settings: &ModelSettings,
+        infer: &Infer,
+    ) -> Result<Model, Box<dyn std::error::Error + Send + Sync>> {
+        let runtime = Runtime::load(infer.library.as_deref())?;
+        let mut dir = ModelDir::open(folder)?;
+        let threads = if settings.threads == 0 { infer.threads } else { settings.threads };
+        let session = Session::open(&runtime, &dir, SessionOptions { threads, batch: settings.batch })?;
+        // What the manifest leaves to the graph's metadata is known by now.
+        dir.labels = session.labels().to_vec();
+        let decoder = Decoder::new(&ModelInfo {
+            decoder: &dir.manifest.output,
+            labels: &dir.labels,
+            keep: &dir.manifest.keep,
+            input: session.input().size,
+            names: session.output_names(),
+            outputs: session.outputs(),
+            threshold: settings.threshold,
+        })?;
+        let batching = Batching { most: session.batch(), wait: Duration::from_millis(infer.batch_wait_ms) };
+        let (threads, batch) = (session.threads(), batching.most);
+        tracing::info!(model = name, folder = %folder.display(), threads, batch, "model loaded");
+        Ok(Model::start(name, dir, session, decoder, batching, &self.registry)?)
+    }
+
+    /// Stops every model's thread.
+    pub(super) fn stop(&self) {
+        for (_, slot) in self.slots.lock().unwrap_or_else(PoisonError::into_inner).drain() {
+            if let Some((_, model)) = slot.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                model.stop();
+            }
+        }
+    }
+}
+
+fn parts(settings: &Settings) -> (BTreeMap<String, ModelSettings>, Vec<PathBuf>, Infer) {
+    (settings.models.clone(), settings.paths.models.clone(), settings.infer.clone())
+}
+
+fn find(name: &str, path: &Path, folders: &[PathBuf]) -> Result<PathBuf, PoolError> {
+    let candidates: Vec<PathBuf> = if path.is_absolute() {
+        vec![path.to_owned()]
+    } else {
+        folders.iter().map(|folder| folder.join(path)).collect()
+    };
+    candidates.iter().find(|folder| folder.join("model.toml").is_file()).cloned().ok_or_else(|| {
+        PoolError::NotFound {
+            name: name.to_owned(),
+            path: path.display().to_string(),
+            looked: candidates
+                .iter()
+                .map(|folder| folder.display().to_string())
+                .collect::<Vec<_>>()
+                .join(", "),
+        }
+    })
+}

@@ -1,0 +1,194 @@
+//! One stream's life: builds its worker, runs it, and builds it again after a failure.
+//!
+//! In: the stream's settings. Out: its status. The thread is owned by the [`StreamHandle`]; it is told to stop, and
+//! then joined. A panic in the stream's rooms fails the stream alone.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use super::build::build;
+use super::inbox::Message;
+use super::lane::{Cpu, Lane};
+use super::status::SharedStatus;
+use super::supervisor::Shared;
+use super::worker::Ending;
+use crate::config::settings::Stream;
+use crate::publish::messages::StreamState;
+
+/// Waits between two tries of a stream that failed.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+/// A stream that runs.
+pub(super) struct StreamHandle {
+    name: String,
+    status: SharedStatus,
+    stop: Arc<Stop>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// How a stream is told to stop, wherever it waits.
+#[derive(Default)]
+pub(super) struct Stop {
+    state: Mutex<StopState>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct StopState {
+    asked: bool,
+    inbox: Option<Sender<Message>>,
+}
+
+impl Stop {
+    /// Whether it was asked for.
+    fn asked(&self) -> bool {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).asked
+    }
+
+    /// Waits; gives back whether a stop was asked for meanwhile.
+    fn wait(&self, wait: Duration) -> bool {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let (state, _) = self
+            .changed
+            .wait_timeout_while(state, wait, |state| !state.asked)
+            .unwrap_or_else(PoisonError::into_inner);
+        state.asked
+    }
+
+    /// The inbox of the worker that now runs, if one does.
+    fn set_inbox(&self, inbox: Option<Sender<Message>>) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).inbox = inbox;
+    }
+
+    fn ask(&self) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.asked = true;
+        if let Some(inbox) = &state.inbox {
+            // A worker that has just ended needs no telling.
+            let _ = inbox.send(Message::Stop);
+        }
+        self.changed.notify_all();
+    }
+}
+
+impl StreamHandle {
+    /// Starts a stream; one that is not enabled only says so.
+    pub(super) fn start(name: &str, settings: Stream, enabled: bool, shared: Arc<Shared>) -> Self {
+        let source = crate::ingest::Location::parse(&settings.source).map_or_else(
+            |_| settings.source.split('@').next_back().unwrap_or_default().to_owned(),
+            |at| at.to_string(),
+        );
+        let status = SharedStatus::new(&source, Cpu::NAME);
+        let stop = Arc::new(Stop::default());
+        let mut handle = Self { name: name.to_owned(), status, stop, thread: None };
+        if !enabled {
+            handle.status.enter(name, StreamState::Disabled, None, &shared.publish);
+            return handle;
+        }
+        let life = Life {
+            name: Arc::from(name),
+            settings,
+            shared: Arc::clone(&shared),
+            status: handle.status.clone(),
+            stop: Arc::clone(&handle.stop),
+        };
+        match std::thread::Builder::new().name(format!("stream {name}")).spawn(move || life.run()) {
+            Ok(thread) => handle.thread = Some(thread),
+            Err(error) => {
+                let error = format!("no thread for the stream: {error}");
+                handle.status.enter(name, StreamState::Failed, Some(error), &shared.publish);
+            }
+        }
+        handle
+    }
+
+    /// What it says of itself.
+    pub(super) fn status(&self) -> &SharedStatus {
+        &self.status
+    }
+
+    /// The inbox of its worker, if one runs.
+    pub(super) fn inbox(&self) -> Option<Sender<Message>> {
+        self.stop.state.lock().unwrap_or_else(PoisonError::into_inner).inbox.clone()
+    }
+
+    /// Tells it to stop, without waiting.
+    pub(super) fn ask_to_stop(&self) {
+        self.stop.ask();
+    }
+
+    /// Waits until it has stopped.
+    pub(super) fn join(mut self) {
+        self.stop.ask();
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!(stream = %self.name, "the stream's thread panicked");
+        }
+    }
+}
+
+struct Life {
+    name: Arc<str>,
+    settings: Stream,
+    shared: Arc<Shared>,
+    status: SharedStatus,
+    stop: Arc<Stop>,
+}
+
+impl Life {
+    fn run(self) {
+        let mut wait = FIRST_WAIT;
+        while !self.stop.asked() {
+            self.enter(StreamState::Starting, None);
+            let started = std::time::Instant::now();
+            let ending = catch_unwind(AssertUnwindSafe(|| self.once())).unwrap_or_else(|panic| {
+                let text = panic
+                    .downcast_ref::<&str>()
+                    .map(|text| (*text).to_owned())
+                    .or_else(|| panic.downcast_ref::<String>().cloned())
+                    .unwrap_or_default();
+                tracing::error!(stream = %self.name, text, "a bug: the stream panicked");
+                Ending::Failed(format!("internal error: {text}"))
+            });
+            self.stop.set_inbox(None);
+            match ending {
+                Ending::Stopped => break,
+                Ending::Ended => {
+                    self.enter(StreamState::Ended, None);
+                    break;
+                }
+                Ending::Failed(error) => self.enter(StreamState::Failed, Some(error)),
+            }
+            if started.elapsed() > LONGEST_WAIT {
+                wait = FIRST_WAIT;
+            }
+            if self.stop.wait(wait) {
+                break;
+            }
+            wait = (wait * 2).min(LONGEST_WAIT);
+        }
+    }
+
+    /// One worker, from its first frame to its end.
+    fn once(&self) -> Ending {
+        let (inbox, messages) = channel();
+        self.stop.set_inbox(Some(inbox.clone()));
+        if self.stop.asked() {
+            return Ending::Stopped;
+        }
+        let built = build(Cpu, &self.name, &self.settings, &self.shared, &self.status, inbox);
+        match built {
+            Ok((worker, reader)) => worker.run(&messages, reader),
+            Err(error) => Ending::Failed(format!("failed to open stream {}: {error}", self.name)),
+        }
+    }
+
+    fn enter(&self, state: StreamState, error: Option<String>) {
+        self.status.enter(&self.name, state, error, &self.shared.publish);
+    }
+}

@@ -1,0 +1,208 @@
+//! All streams of the box: starts, stops and replaces them as the configuration says.
+//!
+//! In: settings; commands. Out: running streams, their status. Owned by `app`. Each stream has a thread of its own
+//! (see `stream.rs`): one that fails is tried again and never delays another.
+
+use std::collections::BTreeMap;
+use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::pool::Pool;
+use super::status::Report;
+use super::stream::StreamHandle;
+use crate::config::Settings;
+use crate::config::settings::Stream;
+use crate::encode::RtspHandle;
+use crate::plugins::Host;
+use crate::publish::PublishHandle;
+use crate::publish::messages::StreamState;
+use crate::telemetry::Registry;
+
+/// How long a command may wait for its stream.
+const COMMAND: Duration = Duration::from_secs(5);
+
+/// What every stream needs.
+pub(super) struct Shared {
+    pub(super) pool: Pool,
+    pub(super) host: Arc<Host>,
+    pub(super) publish: PublishHandle,
+    pub(super) server: Option<RtspHandle>,
+    pub(super) registry: Registry,
+}
+
+/// What a change of the configuration did.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Applied {
+    /// Streams that were started.
+    pub started: Vec<String>,
+    /// Streams that were stopped and started with new settings.
+    pub restarted: Vec<String>,
+    /// Streams that were stopped.
+    pub stopped: Vec<String>,
+    /// Streams that went on as they were.
+    pub untouched: Vec<String>,
+}
+
+/// All streams of the box.
+pub struct Supervisor {
+    shared: Arc<Shared>,
+    streams: Mutex<BTreeMap<String, Entry>>,
+}
+
+struct Entry {
+    settings: Stream,
+    /// Settings of the models it uses: a change of them is a change of the stream.
+    models: Vec<crate::config::settings::Model>,
+    /// Turned off by command, whatever the configuration says.
+    off: bool,
+    handle: Option<StreamHandle>,
+}
+
+impl Supervisor {
+    /// A supervisor without streams.
+    #[must_use]
+    pub fn new(
+        settings: &Settings,
+        host: Arc<Host>,
+        publish: PublishHandle,
+        server: Option<RtspHandle>,
+        registry: Registry,
+    ) -> Self {
+        let pool = Pool::new(settings, registry.clone());
+        let shared = Arc::new(Shared { pool, host, publish, server, registry });
+        Self { shared, streams: Mutex::default() }
+    }
+
+    /// Brings the streams to what the settings say; those that the change does not touch run on.
+    pub fn apply(&self, settings: &Settings) -> Applied {
+        let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut applied = Applied::default();
+        let mut leaving = Vec::new();
+        streams.retain(|name, entry| {
+            let stays = settings.streams.contains_key(name);
+            if !stays {
+                applied.stopped.push(name.clone());
+                leaving.extend(entry.handle.take());
+                self.shared.registry.forget(crate::telemetry::fields::STREAM, name);
+            }
+            stays
+        });
+        for (name, stream) in &settings.streams {
+            let models: Vec<_> =
+                stream.models.keys().filter_map(|model| settings.models.get(model)).cloned().collect();
+            match streams.get_mut(name) {
+                Some(entry) if entry.settings == *stream && entry.models == models => {
+                    applied.untouched.push(name.clone());
+                }
+                Some(entry) => {
+                    applied.restarted.push(name.clone());
+                    leaving.extend(entry.handle.take());
+                    entry.settings = stream.clone();
+                    entry.models = models;
+                }
+                None => {
+                    applied.started.push(name.clone());
+                    let entry = Entry { settings: stream.clone(), models, off: false, handle: None };
+                    streams.insert(name.clone(), entry);
+                }
+            }
+        }
+        // All are told before the first is waited for.
+        stop_all(leaving);
+        for name in &applied.stopped {
+            self.shared.publish.forget_stream(name);
+        }
+        self.shared.pool.configure(settings);
+        for (name, entry) in streams.iter_mut() {
+            if entry.handle.is_none() {
+                entry.handle = Some(self.start(name, entry));
+            }
+        }
+        applied
+    }
+
+    fn start(&self, name: &str, entry: &Entry) -> StreamHandle {
+        let enabled = entry.settings.enabled && !entry.off;
+        StreamHandle::start(name, entry.settings.clone(), enabled, Arc::clone(&self.shared))
+    }
+
+    /// Turns a stream on or off until the next start of the daemon.
+    ///
+    /// # Errors
+    /// Where there is no such stream.
+    pub fn set_enabled(&self, name: &str, enabled: bool) -> Result<(), String> {
+        let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        let known: Vec<String> = streams.keys().cloned().collect();
+        let entry = streams.get_mut(name).ok_or_else(|| no_stream(name, &known))?;
+        if entry.off != enabled {
+            return Ok(());
+        }
+        entry.off = !enabled;
+        stop_all(entry.handle.take().into_iter().collect());
+        entry.handle = Some(self.start(name, entry));
+        Ok(())
+    }
+
+    /// A command for a plugin's entry of a stream.
+    ///
+    /// # Errors
+    /// Where there is no such stream or entry, the plugin refuses, or the stream does not answer in time.
+    pub fn command(&self, stream: &str, entry: &str, name: &str, arguments: Value) -> Result<Value, String> {
+        let inbox = {
+            let streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+            let known: Vec<String> = streams.keys().cloned().collect();
+            let found = streams.get(stream).ok_or_else(|| no_stream(stream, &known))?;
+            found.handle.as_ref().and_then(StreamHandle::inbox)
+        };
+        let inbox = inbox.ok_or_else(|| format!("stream {stream} is not running"))?;
+        let (reply, answer) = sync_channel(1);
+        let message = super::inbox::Message::Command {
+            entry: entry.to_owned(),
+            name: name.to_owned(),
+            arguments,
+            reply,
+        };
+        inbox.send(message).map_err(|_| format!("stream {stream} is not running"))?;
+        answer.recv_timeout(COMMAND).map_err(|_| format!("stream {stream} did not answer in time"))?
+    }
+
+    /// The status of every stream.
+    #[must_use]
+    pub fn report(&self) -> BTreeMap<String, Report> {
+        let streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        streams
+            .iter()
+            .filter_map(|(name, entry)| Some((name.clone(), entry.handle.as_ref()?.status().get())))
+            .collect()
+    }
+
+    /// Whether every stream has come to a state that the user may be told of: running, or known not to.
+    #[must_use]
+    pub fn settled(&self) -> bool {
+        self.report().values().all(|report| report.status.state != StreamState::Starting)
+    }
+
+    /// Stops every stream, then the models, and waits for them.
+    pub fn stop(&self) {
+        let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        stop_all(streams.values_mut().filter_map(|entry| entry.handle.take()).collect());
+        streams.clear();
+        self.shared.pool.stop();
+    }
+}
+
+fn stop_all(handles: Vec<StreamHandle>) {
+    for handle in &handles {
+        handle.ask_to_stop();
+    }
+    for handle in handles {
+        handle.join();
+    }
+}
+
+fn no_stream(name: &str, known: &[String]) -> String {
+    format!("no stream \"{name}\"; there are: {}", known.join(", "))
+}

@@ -1,0 +1,206 @@
+//! One worker a stream: takes its frames, submits them to its models, releases them in order to its plugins and
+//! outputs.
+//!
+//! In: the messages of its inbox: source, models, commands. Out: events, states and objects to the publisher,
+//! pictures to the outputs. Owned by the supervisor, which stops and joins it. Whatever fails is said in the
+//! stream's status; only a source that cannot be used, or the end of a file, ends the worker.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use super::deliver::Delivery;
+use super::inbox::{Message, SourceEvent};
+use super::inflight::InFlight;
+use super::lane::Lane;
+use super::models::StreamModels;
+use super::reader::{Credits, Reader};
+use super::status::SharedStatus;
+use crate::flow::{Frame, Picture, Run, Score, Size, StreamInfo, Tensor};
+use crate::plugins::Signal;
+use crate::publish::messages::{Edge, StreamState};
+use crate::telemetry::{Counter, Histogram};
+
+/// Plugins get a tick at least so often, frames or not.
+const TICK: Duration = Duration::from_millis(500);
+
+/// Late scores kept for the next frame at most.
+const LATE: usize = 1024;
+
+/// Why a worker ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// It was told to.
+    Stopped,
+    /// The file is over.
+    Ended,
+    /// The source cannot be used.
+    Failed(String),
+}
+
+/// Handles for what the worker counts.
+pub(super) struct Meters {
+    pub(super) skipped: Counter,
+    pub(super) preprocess: Histogram,
+    pub(super) failures: Counter,
+}
+
+/// One stream at work.
+pub(super) struct Worker<L: Lane> {
+    pub(super) name: Arc<str>,
+    pub(super) lane: L,
+    pub(super) models: StreamModels<L>,
+    pub(super) masks: Option<L::Mask>,
+    pub(super) delivery: Delivery<L>,
+    pub(super) credits: Arc<Credits>,
+    /// Frames that may wait for models before a live stream skips.
+    pub(super) most_in_flight: usize,
+    pub(super) status: SharedStatus,
+    pub(super) meters: Meters,
+    pub(super) live: bool,
+    pub(super) started: bool,
+}
+
+impl<L: Lane<Tensor = Tensor>> Worker<L> {
+    /// Works until the source ends or it is told to stop.
+    pub(super) fn run(mut self, inbox: &Receiver<Message>, mut reader: Reader) -> Ending {
+        let mut flight = InFlight::new();
+        let mut late = VecDeque::new();
+        let mut tick = Instant::now() + TICK;
+        let mut over = None;
+        loop {
+            let message = match inbox.recv_timeout(tick.saturating_duration_since(Instant::now())) {
+                Ok(message) => Some(message),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => break,
+            };
+            match message {
+                Some(Message::Stop) => {
+                    over = Some(Ending::Stopped);
+                    break;
+                }
+                Some(Message::Source(event)) => over = self.on_source(event, &mut flight, &mut late).or(over),
+                Some(Message::Found { index, model, found }) => {
+                    let found = found.map_err(|error| self.model_failed(&error)).ok();
+                    flight.complete(index, model, found);
+                }
+                Some(Message::Clip { run, scores }) => self.on_clip(run, scores, &mut late),
+                Some(Message::Command { entry, name, arguments, reply }) => {
+                    // The asker may have given up waiting.
+                    let _ = reply.try_send(self.delivery.command(&entry, &name, &arguments));
+                }
+                None => {}
+            }
+            while let Some(finished) = flight.pop() {
+                self.delivery.deliver(&self.lane, finished, &mut late);
+                self.credits.give();
+            }
+            if Instant::now() >= tick {
+                self.delivery.signal(Signal::Tick);
+                self.delivery.refresh(&self.status);
+                tick = Instant::now() + TICK;
+            }
+            if over.is_some() && flight.len() == 0 {
+                break;
+            }
+        }
+        // The source first, so that nothing new comes; then plugins and outputs.
+        reader.stop();
+        self.delivery.refresh(&self.status);
+        self.delivery.stop();
+        over.unwrap_or(Ending::Stopped)
+    }
+
+    fn on_source(
+        &mut self,
+        event: SourceEvent,
+        flight: &mut InFlight<L::Pixels>,
+        late: &mut VecDeque<(Run, Vec<Score>)>,
+    ) -> Option<Ending> {
+        match event {
+            SourceEvent::Started(info) => self.on_started(info),
+            SourceEvent::Frame(frame) => self.on_frame(frame, flight),
+            SourceEvent::Resized(size) => {
+                self.models.reset();
+                self.status.update(|report| report.status.size = Some(size.to_string()));
+                self.delivery.resized(size);
+            }
+            SourceEvent::Lost(error) => {
+                late.clear();
+                self.models.reset();
+                self.delivery.signal(Signal::SourceLost);
+                self.enter(StreamState::Down, Some(error));
+            }
+            SourceEvent::Ended => return Some(Ending::Ended),
+            SourceEvent::Failed(error) => return Some(Ending::Failed(error)),
+        }
+        None
+    }
+
+    fn on_started(&mut self, info: StreamInfo) {
+        self.live = info.live;
+        let again = std::mem::replace(&mut self.started, true);
+        self.status.update(|report| {
+            report.status.size = Some(info.size.to_string());
+            report.status.edges =
+                vec![Edge { name: "decode".into(), by: info.decoder.clone(), copies: false }];
+            report.status.reconnects += u64::from(again);
+        });
+        self.delivery.started(&info);
+        if again {
+            self.delivery.signal(Signal::SourceBack);
+        }
+        self.enter(StreamState::Running, None);
+    }
+
+    fn on_frame(&mut self, frame: Frame<Picture>, flight: &mut InFlight<L::Pixels>) {
+        let meta = frame.meta;
+        let mut pixels = self.lane.adopt(frame.pixels);
+        if let Some(masks) = &mut self.masks {
+            pixels = self.lane.mask(masks, &pixels);
+        }
+        let frame = Frame { meta, pixels };
+        let busy = self.live && flight.inferring() >= self.most_in_flight;
+        let started = Instant::now();
+        let (waiting, skipped) = self.models.submit(&self.lane, &frame, busy);
+        self.meters.preprocess.record_duration(started.elapsed());
+        if skipped > 0 {
+            self.meters.skipped.add(skipped as u64);
+            self.status.update(|report| report.skipped += skipped as u64);
+        }
+        flight.push(frame, waiting);
+    }
+
+    fn on_clip(
+        &mut self,
+        run: Run,
+        scores: Result<Vec<Score>, String>,
+        late: &mut VecDeque<(Run, Vec<Score>)>,
+    ) {
+        match scores {
+            Ok(scores) => {
+                if late.len() == LATE {
+                    late.pop_front();
+                }
+                late.push_back((run, scores));
+            }
+            Err(error) => self.model_failed(&error),
+        }
+    }
+
+    fn model_failed(&self, error: &str) {
+        self.meters.failures.inc();
+        tracing::warn!(stream = %self.name, error, "a model failed on a frame");
+        self.status.update(|report| report.status.error = Some(error.to_owned()));
+    }
+
+    fn enter(&self, state: StreamState, error: Option<String>) {
+        self.status.enter(&self.name, state, error, self.delivery.publisher());
+    }
+}
+
+/// The size of a frame.
+pub(super) fn size_of<P>(frame: &Frame<P>) -> Size {
+    Size::new(frame.meta.width, frame.meta.height)
+}
