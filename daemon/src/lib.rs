@@ -12,7 +12,11 @@
 //! A room imports `flow`, `config`'s types, `telemetry` and itself; only `pipeline`, `jobs` and `app` know
 //! several rooms. `tests/house_rules.rs` holds it to that.
 
+pub mod app;
+pub mod cli;
 pub mod config;
+pub mod share;
+
 pub mod flow;
 pub mod telemetry;
 

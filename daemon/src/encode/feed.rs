@@ -93,8 +93,6 @@ pub(super) fn buffer(picture: &Picture, size: Size, pts: u64) -> Result<gst::Buf
 
 #[cfg(test)]
 mod tests {
-    use gst_video::prelude::*;
-
     use super::*;
 
     #[test]

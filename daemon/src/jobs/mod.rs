@@ -2,6 +2,5 @@
 //!
 //! In: arguments, already parsed. Out: files, text, an exit status by the error. Each job owns what it opens.
 
-pub mod bench;
-pub mod model;
+pub mod demo;
 pub mod scene;

@@ -40,6 +40,39 @@ impl Default for ExportOptions {
     }
 }
 
+/// Arguments of `watchpost scene export`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ExportArgs {
+    /// The scene, such as 'scene://people?seed=1&seconds=60'.
+    #[arg(long)]
+    pub uri: String,
+    /// The folder.
+    #[arg(long)]
+    pub out: PathBuf,
+    /// Raw NV12 frames (frames.nv12) instead of H.264 (video.mp4).
+    #[arg(long)]
+    pub raw: bool,
+    /// At most so many frames.
+    #[arg(long)]
+    pub frames: Option<u64>,
+    /// Kilobits a second of the H.264 video.
+    #[arg(long)]
+    pub bitrate: Option<u32>,
+}
+
+/// `watchpost scene export`.
+///
+/// # Errors
+/// A scene that cannot be read, files that cannot be written.
+pub fn run(arguments: &ExportArgs) -> anyhow::Result<()> {
+    let spec = SceneSpec::parse(&arguments.uri)?;
+    let ExportArgs { raw, frames, bitrate, .. } = *arguments;
+    let options = ExportOptions { raw, frames, bitrate, progress: true };
+    let done = export(&spec, &arguments.out, &options)?;
+    eprintln!("{} frames: {} {}", done.frames, done.video.display(), done.truth.display());
+    Ok(())
+}
+
 /// What has been written.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Exported {

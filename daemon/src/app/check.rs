@@ -1,0 +1,75 @@
+//! `watchpost check`: loads what the configuration names, without starting anything.
+//!
+//! In: validated settings. Out: a line for each model, plugin and stream; an error that counts what is wrong.
+
+use std::collections::BTreeSet;
+
+use anyhow::bail;
+
+use crate::config::Settings;
+use crate::plugins::{Compiler, Host, HostOptions};
+use crate::telemetry::Registry;
+
+/// Checks models, plugins and sources.
+pub(super) fn run(settings: &Settings) -> anyhow::Result<()> {
+    let mut wrong = 0;
+    let mut say = |what: String, result: Result<String, String>| match result {
+        Ok(fine) => println!("ok     {what}  {fine}"),
+        Err(error) => {
+            wrong += 1;
+            println!("WRONG  {what}  {error}");
+        }
+    };
+    for name in settings.models.keys() {
+        say(
+            format!("model {name}"),
+            crate::pipeline::check_model(settings, name).map_err(|error| error.to_string()),
+        );
+    }
+    // In a folder of its own: a daemon may be running on the configured one.
+    let state = tempfile::tempdir()?;
+    let mut paths = settings.paths.clone();
+    paths.state = state.path().to_owned();
+    paths.cache = state.path().join("cache");
+    let host = Host::new(HostOptions {
+        paths,
+        limits: settings.limits.clone(),
+        compiler: Compiler::own()?,
+        metrics: Registry::new(),
+        on_notice: None,
+    })?;
+    let mut known = BTreeSet::new();
+    for plugin in host.plugins() {
+        known.insert(plugin.name.clone());
+        let what = format!("plugin {} {}", plugin.name, plugin.version);
+        say(what, plugin.error.map_or_else(|| Ok(plugin.file.display().to_string()), Err));
+    }
+    for (name, stream) in &settings.streams {
+        let source = if stream.source.starts_with("scene:") {
+            crate::scene::SceneSpec::parse(&stream.source)
+                .map(|spec| spec.to_string())
+                .map_err(|e| e.to_string())
+        } else {
+            crate::ingest::Location::parse(&stream.source).map(|at| at.to_string()).map_err(|e| e.to_string())
+        };
+        say(format!("stream {name}"), source);
+        for (entry, used) in &stream.plugins {
+            let plugin = used.use_.as_deref().unwrap_or(entry);
+            let result = if known.contains(plugin) {
+                host.check_config(name, entry, used)
+                    .map(|()| plugin.to_owned())
+                    .map_err(|error| error.to_string())
+            } else {
+                Err(format!(
+                    "no plugin \"{plugin}\" in the folders; there are: {}",
+                    Vec::from_iter(known.clone()).join(", ")
+                ))
+            };
+            say(format!("stream {name}, plugin entry {entry}"), result);
+        }
+    }
+    if wrong > 0 {
+        bail!("{wrong} of the things above are wrong");
+    }
+    Ok(())
+}

@@ -1,0 +1,232 @@
+//! The running daemon: builds every room that runs, serves, and drains them in reverse.
+//!
+//! In: validated settings. Out: nothing until it is told to stop. Owned by `app::main`; every task and thread below is
+//! stopped and joined before [`serve`] returns. A stream, plugin, broker or output that is in trouble is no reason to
+//! end; a state folder that cannot be used is.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use tokio::sync::mpsc;
+
+use super::duties::Duties;
+use super::handler::Handler;
+use crate::config::Settings;
+use crate::control::Server;
+use crate::encode::RtspServer;
+use crate::pipeline::Supervisor;
+use crate::plugins::{Compiler, Host, HostOptions};
+use crate::publish::messages::Timestamp;
+use crate::publish::{PublishHandle, PublishSettings, Publisher};
+use crate::service::{Notifier, Signal, Signals};
+use crate::telemetry::Registry;
+
+/// How long stopping may wait for the broker to take what is left.
+const FLUSH: Duration = Duration::from_secs(5);
+/// How often duties such as statuses and the watchdog are seen to.
+const DUTY: Duration = Duration::from_millis(250);
+
+/// What parts of the daemon share while it runs.
+pub(super) struct Core {
+    pub(super) settings: Mutex<Settings>,
+    /// The main file, where there is one to read again.
+    pub(super) config: Option<PathBuf>,
+    pub(super) registry: Registry,
+    pub(super) publish: PublishHandle,
+    pub(super) host: Arc<Host>,
+    pub(super) supervisor: Supervisor,
+    pub(super) since: Timestamp,
+}
+
+impl Core {
+    /// The settings in force.
+    pub(super) fn settings(&self) -> Settings {
+        self.settings.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Runs the daemon until a signal, or until `until` is done. `ready` is called once, when every stream is up or known
+/// not to be.
+///
+/// # Errors
+/// Where a folder, the outbox or the plugin engine cannot be used.
+pub(super) async fn serve(
+    settings: Settings,
+    config: Option<PathBuf>,
+    until: impl Future<Output = ()>,
+    ready: impl FnOnce(),
+) -> anyhow::Result<()> {
+    let mut signals = Signals::new().context("signals cannot be handled")?;
+    prepare(&settings)?;
+    let lane = lane(&settings)?;
+    let registry = Registry::new();
+    let box_ = settings.box_.name.clone();
+    let publishing = PublishSettings::new(&settings.mqtt, &box_, &settings.paths.state)?;
+    let mut publisher = Publisher::start(publishing, &registry, &tokio::runtime::Handle::current())?;
+    let host = start_host(&settings, &registry, &publisher.handle()).await?;
+    let rtsp = start_rtsp(&settings);
+    let supervisor = Supervisor::new(
+        &settings,
+        Arc::clone(&host),
+        publisher.handle(),
+        rtsp.as_ref().map(RtspServer::handle),
+        registry.clone(),
+    );
+    let core = Arc::new(Core {
+        settings: Mutex::new(settings.clone()),
+        config,
+        registry,
+        publish: publisher.handle(),
+        host,
+        supervisor,
+        since: Timestamp::now(),
+    });
+    let handler = Arc::new(Handler(Arc::clone(&core)));
+    let control = Server::start(
+        &crate::control::socket(&settings.paths.run),
+        handler,
+        &tokio::runtime::Handle::current(),
+    )?;
+    let notifier = Notifier::new();
+    let requests = publisher.requests();
+    core.supervisor.apply(&settings);
+
+    let duties = Duties::new(Arc::clone(&core), notifier.clone(), lane, ready);
+    work(&core, duties, requests, &mut signals, until).await;
+
+    // In reverse: nothing new is asked for, streams end and finalise, then what they spoke through.
+    notifier.stopping();
+    tracing::info!("stopping");
+    control.stop().await;
+    let stopping = Arc::clone(&core);
+    let stopped = tokio::task::spawn_blocking(move || {
+        stopping.supervisor.stop();
+        if let Some(rtsp) = rtsp {
+            rtsp.stop();
+        }
+    });
+    // A second signal does not wait for outputs that hang.
+    tokio::select! {
+        stopped = stopped => stopped.context("stopping the streams")?,
+        () = again(&mut signals) => tracing::warn!("told again to stop: not waiting for streams any longer"),
+    }
+    publisher.stop(FLUSH).await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Waits for a second signal to stop.
+async fn again(signals: &mut Signals) {
+    while signals.next().await != Signal::StopNow {}
+}
+
+async fn work<R: FnOnce()>(
+    core: &Arc<Core>,
+    mut duties: Duties<R>,
+    mut requests: Option<mpsc::Receiver<crate::publish::Request>>,
+    signals: &mut Signals,
+    until: impl Future<Output = ()>,
+) {
+    let mut duty = tokio::time::interval(DUTY);
+    tokio::pin!(until);
+    loop {
+        tokio::select! {
+            signal = signals.next() => match signal {
+                Signal::Stop | Signal::StopNow => return,
+                Signal::Reload => {
+                    let core = Arc::clone(core);
+                    // What went wrong is in the log.
+                    duties.spawn(move || drop(super::handler::apply(&core)));
+                }
+            },
+            () = &mut until => return,
+            _ = duty.tick() => duties.see_to(),
+            request = receive(&mut requests) => {
+                let core = Arc::clone(core);
+                // Commands wait for their stream; the loop does not.
+                duties.spawn(move || super::handler::answer(&core, request));
+            }
+        }
+    }
+}
+
+async fn receive(requests: &mut Option<mpsc::Receiver<crate::publish::Request>>) -> crate::publish::Request {
+    if let Some(receiver) = requests
+        && let Some(request) = receiver.recv().await
+    {
+        return request;
+    }
+    *requests = None;
+    std::future::pending().await
+}
+
+/// Makes the folders, and says clearly which one cannot be used.
+fn prepare(settings: &Settings) -> anyhow::Result<()> {
+    let paths = &settings.paths;
+    for (key, folder) in [("state", &paths.state), ("cache", &paths.cache), ("run", &paths.run)] {
+        std::fs::create_dir_all(folder)
+            .with_context(|| format!("paths.{key} = {}: the folder cannot be made", folder.display()))?;
+    }
+    Ok(())
+}
+
+/// The lane, and why; an error where it was asked for by name and cannot start.
+fn lane(settings: &Settings) -> anyhow::Result<String> {
+    use crate::config::settings::LaneChoice;
+    let cuda = settings.accel.lane == LaneChoice::Cuda
+        || settings.streams.values().any(|stream| stream.lane == Some(LaneChoice::Cuda));
+    anyhow::ensure!(
+        !cuda,
+        "accel.lane = \"cuda\": this version of Watchpost has no CUDA lane; use \"auto\" or \"cpu\""
+    );
+    let why = match settings.accel.lane {
+        LaneChoice::Cpu => "cpu: as configured",
+        _ => "cpu: this version has no CUDA lane",
+    };
+    tracing::info!(lane = why, "frames take the CPU lane");
+    Ok(why.to_owned())
+}
+
+async fn start_host(
+    settings: &Settings,
+    registry: &Registry,
+    publish: &PublishHandle,
+) -> anyhow::Result<Arc<Host>> {
+    let mut host = Host::new(HostOptions {
+        paths: settings.paths.clone(),
+        limits: settings.limits.clone(),
+        compiler: Compiler::own().context("the own binary cannot be found")?,
+        metrics: registry.clone(),
+        on_notice: None,
+    })?;
+    // What a crash left open ends now, before any stream begins something new.
+    for orphan in host.orphans() {
+        tracing::warn!(stream = %orphan.stream, incident = orphan.end.event.incident, "an incident was open when the daemon went away: it ends");
+        publish.event(crate::pipeline::record(&orphan.stream, &orphan.end, 0, 0, Timestamp::now().0));
+    }
+    let mut look = tokio::time::interval(Duration::from_millis(5));
+    let until = Instant::now() + Duration::from_secs(5);
+    while !publish.events_settled() && Instant::now() < until {
+        look.tick().await;
+    }
+    host.settle_orphans()?;
+    Ok(Arc::new(host))
+}
+
+/// The RTSP server, where an output wants it. One that cannot listen fails those outputs, not the daemon.
+fn start_rtsp(settings: &Settings) -> Option<RtspServer> {
+    let wanted =
+        settings.streams.values().any(|stream| stream.outputs.values().any(|out| out.serve.is_some()));
+    if !wanted {
+        return None;
+    }
+    match RtspServer::start(&settings.rtsp.address, settings.rtsp.port) {
+        Ok(server) => Some(server),
+        Err(error) => {
+            tracing::error!(%error, "outputs cannot be served over RTSP");
+            None
+        }
+    }
+}
