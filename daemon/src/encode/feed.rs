@@ -93,6 +93,8 @@ pub(super) fn buffer(picture: &Picture, size: Size, pts: u64) -> Result<gst::Buf
 
 #[cfg(test)]
 mod tests {
+    use gstreamer_video::VideoFrameExt;
+
     use super::*;
 
     #[test]
