@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdin, Command};
 use tokio_util::sync::CancellationToken;
 
 use super::Error;
@@ -121,10 +121,12 @@ async fn run(
         .stdout(Stdio::piped())
         .kill_on_drop(true)
         .spawn()?;
+    // Waiting for a child closes its standard input, which would end this one.
+    let stdin = child.stdin.take();
     let mut lines = child.stdout.take().map(|stdout| BufReader::new(stdout).lines());
     loop {
         tokio::select! {
-            () = stop.cancelled() => return end(child).await.map(|()| None),
+            () = stop.cancelled() => return end(child, stdin).await.map(|()| None),
             status = child.wait() => return status.map(Some),
             line = next_line(&mut lines) => match line {
                 Some(line) if line.starts_with(LISTENING) => {
@@ -148,8 +150,8 @@ async fn next_line(lines: &mut Option<Lines>) -> Option<String> {
     }
 }
 
-async fn end(mut child: Child) -> std::io::Result<()> {
-    drop(child.stdin.take());
+async fn end(mut child: Child, stdin: Option<ChildStdin>) -> std::io::Result<()> {
+    drop(stdin);
     if tokio::time::timeout(GRACE, child.wait()).await.is_err() {
         child.kill().await?;
     }
