@@ -31,6 +31,8 @@ const UNSAFE_FILES: &[(&str, &str)] = &[
     ("daemon/src/plugins/artifact.rs", "loads machine code that our own compiler process wrote"),
     ("daemon/src/plugins/bindings.rs", "wasmtime's generated bindings of the plugin contract"),
     ("plugin-sdk/rust/src/bindings.rs", "wit-bindgen's generated bindings of the plugin contract"),
+    ("daemon/src/infer/version.rs", "asks ONNX Runtime's library for its version, which ort keeps to itself"),
+    ("daemon/src/preprocess/simd.rs", "calls kernels compiled for AVX2, and gathers"),
 ];
 
 /// Files that may sleep, and why that is no synchronisation.

@@ -13,7 +13,7 @@ use std::path::Path;
 
 use anyhow::Context;
 
-use crate::cli::{Command, ConfigArgs, PluginCommand, SceneCommand, StatusArgs};
+use crate::cli::{BenchCommand, Command, ConfigArgs, ModelCommand, PluginCommand, SceneCommand, StatusArgs};
 use crate::config::{ConfigError, Settings};
 
 /// Exit status for a wrong configuration (sysexits.h, EX_CONFIG).
@@ -36,6 +36,10 @@ pub fn main(command: Command) -> anyhow::Result<()> {
         }
         Command::Plugin(PluginCommand::Command { config, target, name, arguments }) => {
             handler::command(&load(&config.config)?, &target, &name, &arguments)
+        }
+        Command::Model(ModelCommand::Check(arguments)) => crate::jobs::model::check(&arguments),
+        Command::Bench(BenchCommand::Preprocess(arguments)) => {
+            crate::jobs::bench::preprocess::run(&arguments)
         }
         Command::Broker { listen } => Ok(crate::publish::broker_main(listen)?),
     }

@@ -43,6 +43,12 @@ pub enum Command {
     /// Plugins: list, check, start a new one, send a command.
     #[command(subcommand)]
     Plugin(PluginCommand),
+    /// Models: check a model folder on a picture or video.
+    #[command(subcommand)]
+    Model(ModelCommand),
+    /// Measure this machine: ratios of Watchpost's stages to floors of the same run.
+    #[command(subcommand)]
+    Bench(BenchCommand),
     /// The embedded broker in a process that can be killed; the daemon calls this.
     #[command(name = "__broker", hide = true)]
     Broker {
@@ -103,4 +109,18 @@ pub enum PluginCommand {
         #[arg(default_value = "{}")]
         arguments: String,
     },
+}
+
+/// `watchpost model`.
+#[derive(Debug, Subcommand)]
+pub enum ModelCommand {
+    /// Load a model folder, run it on a picture or video, draw what it found.
+    Check(crate::jobs::model::CheckArgs),
+}
+
+/// `watchpost bench`.
+#[derive(Debug, Subcommand)]
+pub enum BenchCommand {
+    /// Preprocessing of one picture, beside a copy of its bytes and a plain two-pass way.
+    Preprocess(crate::jobs::bench::preprocess::PreprocessArgs),
 }

@@ -40,7 +40,7 @@ summary = "SqueezeNet 1.0 in 16-bit floats, 1000 classes of ImageNet"
 file = "squeezenet_fp16.onnx"
 labels = "numbers.txt"
 input = { channels = "bgr", fit = "crop", mean = [104, 117, 123] }
-output = { decoder = "classes" }
+output = { decoder = "classes", activation = "none" }
 "#;
 
 /// Writes the folder of a shared model (`yolox_nano_416`, `nanodet_m_416`, `squeezenet_fp16`) below `into`.

@@ -12,6 +12,7 @@ use e2e::models::shared_model;
 use serde::Deserialize;
 use watchpost::flow::{ElementType, Objects, Picture, Rect, Size, Tensor};
 use watchpost::infer::{ModelDir, Runtime, Session, SessionOptions};
+use watchpost::jobs::model::CheckArgs;
 use watchpost::postprocess::{Decoder, ModelInfo};
 use watchpost::preprocess::Preprocessor;
 
@@ -176,4 +177,60 @@ fn yolox_finds_what_the_reference_found() {
 #[test]
 fn nanodet_finds_what_the_reference_found() {
     golden("nanodet_m_416");
+}
+
+/// The classifier works in 16-bit floats, and sees bottles (ImageNet's 898 is a water bottle) where there are some.
+#[test]
+fn a_classifier_in_16_bit_floats_sees_bottles() {
+    let Some(data) = data("a classifier in 16-bit floats") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let mut model = Model::open(&shared_model(&data, "squeezenet_fp16", folder.path()));
+    assert_eq!(model.session.input().element, ElementType::F16);
+    let picture = Frames::open(&data.join("videos/intel_bottle-detection.mp4")).next().unwrap();
+    model.preprocessor.run(&picture, &[Rect::of_size(picture.size)], &mut model.tensor).unwrap();
+    let outputs = model.session.run(&model.tensor).unwrap();
+    let mut scores = Vec::new();
+    assert_eq!(model.decoder.scores(outputs, 0, 0, 0, 0, &mut scores), 1000);
+    let sum: f32 = scores.iter().map(|score| score.value).sum();
+    assert!((sum - 1.0).abs() < 0.02, "probabilities add up to {sum}");
+    let best = scores.iter().max_by(|a, b| a.value.total_cmp(&b.value)).unwrap();
+    assert_eq!((best.class, best.value > 0.15), (898, true), "{best:?}");
+}
+
+/// A manifest of another decoder, or of too few labels, is refused before the first frame, by the tensor's name.
+#[test]
+fn a_wrong_manifest_for_a_real_model_names_the_tensor() {
+    let Some(data) = data("a wrong manifest for a real model") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let model = shared_model(&data, "yolox_nano_416", folder.path());
+    let refuse = |from: &str, to: &str| {
+        let file = model.join("model.toml");
+        let right = std::fs::read_to_string(&file).unwrap();
+        assert!(right.contains(from));
+        std::fs::write(&file, right.replace(from, to)).unwrap();
+        let args = CheckArgs {
+            folder: model.clone(),
+            on: None,
+            out: None,
+            every: 1,
+            frames: 1,
+            threshold: None,
+            threads: 1,
+            library: None,
+            json: false,
+        };
+        let error = format!("{:#}", watchpost::jobs::model::check(&args).unwrap_err());
+        std::fs::write(&file, right).unwrap();
+        error
+    };
+    let decoder = refuse("decoder = \"yolox\"", "decoder = \"nanodet\"");
+    assert!(decoder.contains("decoder nanodet") && decoder.contains("`output` [1, 3549, 85]"), "{decoder}");
+    let labels = refuse("labels = \"coco.txt\"", "labels = [\"person\"]");
+    assert!(labels.contains("85 values an anchor; 1 labels make 6"), "{labels}");
+    let layout = refuse("channels = \"bgr\"", "layout = \"nhwc\"");
+    assert!(layout.contains("`images`") && layout.contains("nhwc"), "{layout}");
+    let size = refuse("channels = \"bgr\"", "size = \"640x640\"");
+    assert!(size.contains("`images` is [1, 3, 416, 416]; the manifest's `input.size` is 640x640"), "{size}");
+    let graph = refuse("yolox_nano_416.onnx", "coco.txt");
+    assert!(graph.contains("coco.txt") && graph.contains("cannot load"), "{graph}");
 }

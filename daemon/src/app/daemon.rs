@@ -33,7 +33,6 @@ pub(super) struct Core {
     pub(super) settings: Mutex<Settings>,
     /// The main file, where there is one to read again.
     pub(super) config: Option<PathBuf>,
-    pub(super) registry: Registry,
     pub(super) publish: PublishHandle,
     pub(super) host: Arc<Host>,
     pub(super) supervisor: Supervisor,
@@ -77,7 +76,6 @@ pub(super) async fn serve(
     let core = Arc::new(Core {
         settings: Mutex::new(settings.clone()),
         config,
-        registry,
         publish: publisher.handle(),
         host,
         supervisor,

@@ -93,7 +93,7 @@ pub(super) fn buffer(picture: &Picture, size: Size, pts: u64) -> Result<gst::Buf
 
 #[cfg(test)]
 mod tests {
-    use gstreamer_video::VideoFrameExt;
+    use gst_video::prelude::*;
 
     use super::*;
 

@@ -9,6 +9,9 @@ mod metadata;
 mod model_dir;
 mod runtime;
 mod session;
+#[cfg(test)]
+mod tests;
+mod version;
 mod window;
 
 use std::path::{Path, PathBuf};

@@ -8,7 +8,7 @@ use std::sync::Mutex;
 
 use ort::environment::Environment;
 
-use super::InferError;
+use super::{InferError, version};
 
 /// File name of the library.
 const LIBRARY: &str = "libonnxruntime.so";
@@ -56,7 +56,7 @@ impl Runtime {
                 Ok(builder) => {
                     let environment = builder.with_telemetry(false).with_name("watchpost").build()?;
                     let library = place.canonicalize().unwrap_or(place);
-                    let runtime = Self { environment, version: version(&library), library };
+                    let runtime = Self { environment, version: version::of(&library), library };
                     *loaded = Some(runtime.clone());
                     return Ok(runtime);
                 }
@@ -104,9 +104,4 @@ fn places(library: Option<&Path>) -> Vec<PathBuf> {
 
 fn same_file(a: &Path, b: &Path) -> bool {
     a.canonicalize().ok().zip(b.canonicalize().ok()).is_some_and(|(a, b)| a == b)
-}
-
-fn version(library: &Path) -> String {
-    let _ = library;
-    ort::info().to_owned()
 }

@@ -2,5 +2,7 @@
 //!
 //! In: arguments, already parsed. Out: files, text, an exit status by the error. Each job owns what it opens.
 
+pub mod bench;
 pub mod demo;
+pub mod model;
 pub mod scene;
