@@ -131,7 +131,7 @@ impl Preprocessor {
     }
 
     /// Shape of the tensor for so many rectangles: N C H W or N H W C. For clip models each entry is one frame
-    /// in C H W, which [`crate::infer::WindowBuilder`] puts in its place.
+    /// in C H W, which the window builder puts in its place.
     #[must_use]
     pub fn shape(&self, entries: usize) -> [usize; 4] {
         let (width, height) = (self.size.width as usize, self.size.height as usize);
