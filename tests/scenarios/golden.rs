@@ -197,6 +197,41 @@ fn a_classifier_in_16_bit_floats_sees_bottles() {
     assert_eq!((best.class, best.value > 0.15), (898, true), "{best:?}");
 }
 
+fn check_args(model: &Path) -> CheckArgs {
+    CheckArgs {
+        folder: model.to_path_buf(),
+        on: None,
+        out: None,
+        every: 25,
+        frames: 2,
+        threshold: None,
+        threads: 1,
+        library: None,
+        json: false,
+    }
+}
+
+/// `model check` writes a picture of the video's size for every frame it looked at.
+#[test]
+fn model_check_draws_what_it_found() {
+    let Some(data) = data("model check on a video") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let mut args = check_args(&shared_model(&data, "yolox_nano_416", folder.path()));
+    args.on = Some(data.join("videos/intel_bottle-detection.mp4"));
+    args.out = Some(folder.path().join("found.png"));
+    watchpost::jobs::model::check(&args).unwrap();
+    for index in [0, 25] {
+        let png = std::fs::read(folder.path().join(format!("found-{index:06}.png"))).unwrap();
+        assert_eq!(&png[1..4], b"PNG");
+        let number = |at: usize| u32::from_be_bytes(png[at..at + 4].try_into().unwrap());
+        assert_eq!((number(16), number(20)), (640, 360));
+    }
+    // One frame alone gets the very name.
+    args.frames = 1;
+    watchpost::jobs::model::check(&args).unwrap();
+    assert!(folder.path().join("found.png").is_file());
+}
+
 /// A manifest of another decoder, or of too few labels, is refused before the first frame, by the tensor's name.
 #[test]
 fn a_wrong_manifest_for_a_real_model_names_the_tensor() {
@@ -208,17 +243,7 @@ fn a_wrong_manifest_for_a_real_model_names_the_tensor() {
         let right = std::fs::read_to_string(&file).unwrap();
         assert!(right.contains(from));
         std::fs::write(&file, right.replace(from, to)).unwrap();
-        let args = CheckArgs {
-            folder: model.clone(),
-            on: None,
-            out: None,
-            every: 1,
-            frames: 1,
-            threshold: None,
-            threads: 1,
-            library: None,
-            json: false,
-        };
+        let args = check_args(&model);
         let error = format!("{:#}", watchpost::jobs::model::check(&args).unwrap_err());
         std::fs::write(&file, right).unwrap();
         error

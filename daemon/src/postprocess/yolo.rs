@@ -97,21 +97,23 @@ impl Yolo {
     /// looked at closer.
     fn columns(&self, output: &[f32], anchors: usize, sink: &mut Sink<'_>) {
         let (bounds, scores) = output.split_at(4 * anchors);
-        let mut most = vec![(f32::MIN, usize::MAX); anchors];
+        let mut most = vec![f32::MIN; anchors];
+        let mut best = vec![u32::MAX; anchors];
         for (class, row) in scores.chunks_exact(anchors).enumerate() {
             if !sink.keeps(class) {
                 continue;
             }
-            for (most, score) in most.iter_mut().zip(row) {
-                if *score > most.0 {
-                    *most = (*score, class);
-                }
+            for ((most, best), score) in most.iter_mut().zip(&mut best).zip(row) {
+                // Selections and not branches: so the compiler compares many anchors at once.
+                let better = *score > *most;
+                *most = if better { *score } else { *most };
+                *best = if better { class as u32 } else { *best };
             }
         }
-        for (anchor, (score, class)) in most.into_iter().enumerate() {
+        for (anchor, (score, class)) in most.into_iter().zip(best).enumerate() {
             if score >= self.threshold {
                 let value = |row: usize| bounds[row * anchors + anchor];
-                sink.push(class, score, centered(value(0), value(1), value(2), value(3)));
+                sink.push(class as usize, score, centered(value(0), value(1), value(2), value(3)));
             }
         }
     }

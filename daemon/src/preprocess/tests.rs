@@ -36,7 +36,7 @@ fn known(format: PixelFormat, size: Size, color: Colorimetry) -> Known {
     let bits = if format == PixelFormat::P010 { 1024 } else { 256 };
     let mut plane = |width: u32, height: u32| -> Vec<u32> {
         (0..width * height)
-            .map(|_| if next() % 5 == 0 { (next() % 2) * (bits - 1) } else { next() % bits })
+            .map(|_| if next().is_multiple_of(5) { (next() % 2) * (bits - 1) } else { next() % bits })
             .collect()
     };
     let chroma = Size::new(size.width.div_ceil(2), size.height.div_ceil(2));

@@ -58,7 +58,7 @@ impl Frames {
         let (caps, buffer) =
             (sample.caps().context("a frame's caps")?, sample.buffer_owned().context("a frame")?);
         let pts = buffer.pts().map_or(0, gst::ClockTime::nseconds);
-        let info = gst_video::VideoInfo::from_caps(&caps.to_owned())?;
+        let info = gst_video::VideoInfo::from_caps(caps)?;
         let frame = gst_video::VideoFrame::from_buffer_readable(buffer, &info)
             .map_err(|_| self.wrong("gave a frame that is smaller than its caps say"))?;
         Ok(Some((pts, picture(&info, &frame)?)))
@@ -174,5 +174,42 @@ fn push(picture: &Picture, pipeline: &gst::Pipeline, source: &AppSrc) -> anyhow:
         Some(gst::MessageView::Eos(_)) => Ok(()),
         Some(gst::MessageView::Error(error)) => bail!("{}", error.error()),
         _ => bail!("the encoder did not end in time"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_picture_written_is_the_picture_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("picture.png");
+        let size = Size::new(66, 38);
+        let color = Colorimetry { matrix: Matrix::Bt601, range: Range::Limited };
+        let luma: Vec<u8> = (0..66 * 38).map(|at| 40 + (at % 66 * 2) as u8).collect();
+        let picture = Picture::nv12(size, color, luma.clone(), vec![128; 66 * 19]);
+        write_png(&picture, &file).unwrap();
+        let mut frames = Frames::open(&file).unwrap();
+        let (_, read) = frames.next_frame().unwrap().unwrap();
+        assert_eq!(read.size, size);
+        for (row, expected) in luma.chunks(66).enumerate() {
+            let found = &read.plane(0)[row * read.strides[0]..][..66];
+            for (found, expected) in found.iter().zip(expected) {
+                assert!(found.abs_diff(*expected) <= 2, "{found} in row {row}, expected {expected}");
+            }
+        }
+        assert!(frames.next_frame().unwrap().is_none());
+    }
+
+    #[test]
+    fn what_is_no_picture_is_said_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("notes.txt");
+        let missing = Frames::open(&file).err().unwrap().to_string();
+        assert!(missing.contains("notes.txt"), "{missing}");
+        std::fs::write(&file, "no picture, only words\n".repeat(100)).unwrap();
+        let error = Frames::open(&file).and_then(|mut frames| frames.next_frame().map(|_| ())).unwrap_err();
+        assert!(error.to_string().contains("notes.txt"), "{error}");
     }
 }
