@@ -28,12 +28,12 @@ use crate::config::manifest::ManifestError;
 #[derive(Debug, thiserror::Error)]
 pub enum InferError {
     /// A file cannot be read.
-    #[error("cannot read {}: {source}", file.display())]
+    #[error("cannot read {}: {why}", file.display())]
     Read {
         /// The file.
         file: PathBuf,
         /// Why.
-        source: std::io::Error,
+        why: std::io::Error,
     },
     /// The manifest is wrong.
     #[error(transparent)]
@@ -98,12 +98,18 @@ pub enum InferError {
     },
     /// ONNX Runtime failed.
     #[error("ONNX Runtime: {0}")]
-    Ort(#[from] ort::Error),
+    Ort(String),
+}
+
+impl From<ort::Error> for InferError {
+    fn from(error: ort::Error) -> Self {
+        Self::Ort(error.to_string())
+    }
 }
 
 impl InferError {
     fn read(file: &Path) -> impl FnOnce(std::io::Error) -> Self {
         let file = file.to_path_buf();
-        |source| Self::Read { file, source }
+        |why| Self::Read { file, why }
     }
 }
