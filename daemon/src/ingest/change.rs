@@ -30,16 +30,16 @@ const RECENT: f32 = 0.1;
 
 /// What changed from the frame before.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct Change {
+pub(super) struct Change {
     /// Mean absolute luma change, 0 to 1.
-    pub motion: f32,
+    pub(super) motion: f32,
     /// A scene cut lies between.
-    pub cut: bool,
+    pub(super) cut: bool,
 }
 
 /// Compares each picture with the one before.
 #[derive(Debug, Default)]
-pub struct ChangeMeter {
+pub(super) struct ChangeMeter {
     before: Vec<u8>,
     now: Vec<u8>,
     size: Size,
@@ -52,7 +52,7 @@ pub struct ChangeMeter {
 impl ChangeMeter {
     /// Measures the change to the picture before. The first picture, and one of another size, has motion 0; a
     /// change of size counts as a cut.
-    pub fn measure(&mut self, picture: &Picture) -> Change {
+    pub(super) fn measure(&mut self, picture: &Picture) -> Change {
         std::mem::swap(&mut self.before, &mut self.now);
         sample(picture, &mut self.now);
         if self.before.is_empty() || self.now.is_empty() {

@@ -31,7 +31,6 @@ mod supervisor;
 mod tap;
 mod timeline;
 
-pub use change::{Change, ChangeMeter};
 pub use error::IngestError;
 pub use location::Location;
 pub use ring::{Clip, PacketRing, Track};

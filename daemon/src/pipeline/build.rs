@@ -97,7 +97,7 @@ pub(super) fn build<L: Lane<Tensor = Tensor>>(
     let source = if scene {
         let spec = SceneSpec::parse(&settings.source)?;
         let left_out = registry.counter("stream_frames_left_out_total", &labelled);
-        AnySource::Scene(Box::new(SceneFeed::new(Arc::clone(name), spec, left_out)))
+        AnySource::Scene(Box::new(SceneFeed::new(name, spec, left_out)))
     } else {
         AnySource::Ingest(Source::start(SourceSpec::from_settings(name, settings))?)
     };

@@ -13,6 +13,7 @@ use std::time::Duration;
 use super::inbox::{Message, SourceEvent};
 use super::scene_feed::SceneFeed;
 use crate::ingest::{Next, Source};
+use crate::scene::LiveStop;
 
 /// How long one look at the source may block; the delay with which a stop is noticed.
 const LOOK: Duration = Duration::from_millis(100);
@@ -59,6 +60,7 @@ impl Credits {
 /// The reader's thread.
 pub(super) struct Reader {
     stop: Arc<AtomicBool>,
+    scene: Option<LiveStop>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -75,17 +77,21 @@ impl Reader {
     ) -> std::io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
+        let scene = match &source {
+            AnySource::Scene(scene) => Some(scene.stopper()),
+            AnySource::Ingest(_) => None,
+        };
         let thread = std::thread::Builder::new()
             .name(format!("read {stream}"))
             .spawn(move || read(source, &inbox, &credits, &stopped))?;
-        Ok(Self { stop, thread: Some(thread) })
+        Ok(Self { stop, scene, thread: Some(thread) })
     }
 
     /// Stops the source and waits for it.
     pub(super) fn stop(&mut self) {
         self.stop.store(true, Ordering::Release);
-        if let Some(thread) = &self.thread {
-            thread.thread().unpark();
+        if let Some(scene) = &self.scene {
+            scene.stop();
         }
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
@@ -126,7 +132,7 @@ fn read(mut source: AnySource, inbox: &Sender<Message>, credits: &Credits, stop:
         }
         let event = match &mut source {
             AnySource::Ingest(source) => from_ingest(source.next(LOOK)),
-            AnySource::Scene(scene) => scene.next(stop),
+            AnySource::Scene(scene) => Some(scene.next()),
         };
         let Some(event) = event else { continue };
         credit = !matches!(event, SourceEvent::Frame(_));

@@ -65,6 +65,12 @@ impl LiveScene {
         }
     }
 
+    /// As [`LiveScene::new`], ended by a stopper that exists already.
+    #[must_use]
+    pub fn stopped_by(spec: &SceneSpec, stream: &str, stop: LiveStop) -> Self {
+        Self { stop, ..Self::new(spec, stream) }
+    }
+
     /// What ends it from elsewhere.
     #[must_use]
     pub fn stopper(&self) -> LiveStop {
