@@ -8,6 +8,7 @@ pub mod assign;
 pub mod daemon;
 pub mod data;
 pub mod frames;
+pub mod gate;
 pub mod models;
 pub mod mosquitto;
 pub mod plugins;

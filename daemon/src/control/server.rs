@@ -103,7 +103,7 @@ async fn accept(listener: UnixListener, handler: Arc<dyn Handler>, stop: Cancell
                 Err(error) => {
                     tracing::warn!(%error, "a client of the control socket could not be accepted");
                     // Out of file descriptors, most likely: give the others time to close theirs.
-                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    let _ = tokio::time::timeout(Duration::from_millis(100), stop.cancelled()).await;
                 }
             },
         }

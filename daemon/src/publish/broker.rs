@@ -98,10 +98,10 @@ pub(super) async fn supervise(shared: Arc<Shared>, listen: SocketAddr, stop: Can
         if said {
             tracing::error!(listen = %listen, error, "the embedded broker is down; it is started again");
         }
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(pause) => pause = (pause * 2).min(longest),
+        if tokio::time::timeout(pause, stop.cancelled()).await.is_ok() {
+            return;
         }
+        pause = (pause * 2).min(longest);
     }
 }
 
@@ -129,7 +129,7 @@ async fn run(
             () = stop.cancelled() => return end(child, stdin).await.map(|()| None),
             status = child.wait() => return status.map(Some),
             line = next_line(&mut lines) => match line {
-                Some(line) if line.starts_with(LISTENING) => {
+                Some(line) if line.contains(LISTENING) => {
                     tracing::info!(%listen, "the embedded broker listens");
                     shared.broker_problem(None);
                 }

@@ -99,9 +99,8 @@ impl Connection {
             if begin.elapsed() >= GOOD {
                 pause = first;
             }
-            tokio::select! {
-                _ = self.stop.changed() => {}
-                () = tokio::time::sleep(jitter(pause)) => pause = (pause * 2).min(longest),
+            if tokio::time::timeout(jitter(pause), self.stop.changed()).await.is_err() {
+                pause = (pause * 2).min(longest);
             }
         }
         self.shared.link(ConnectionState::Stopped, None);

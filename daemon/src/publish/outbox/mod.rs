@@ -64,7 +64,8 @@ struct State {
     session: u64,
     acked: u64,
     more: bool,
-    busy: bool,
+    /// Messages that the thread has taken and not yet stored; 1 while it opens the folder.
+    busy: u64,
     pending: u64,
     bytes: u64,
     report: Option<OutboxReport>,
@@ -72,7 +73,7 @@ struct State {
 }
 
 struct Metrics {
-    accepted: Counter,
+    durable: Counter,
     dropped: Counter,
     corrupt: Counter,
     pending: Gauge,
@@ -92,12 +93,12 @@ impl Outbox {
         let lock = lock(state)?;
         let epoch = epoch::next(state);
         let shared = Arc::new(Shared {
-            state: Mutex::new(State { busy: true, ..State::default() }),
+            state: Mutex::new(State { busy: 1, ..State::default() }),
             wake: Condvar::new(),
             ready: Notify::new(),
         });
         let metrics = Metrics {
-            accepted: registry.counter("publish_events_accepted_total", &[]),
+            durable: registry.counter("publish_events_durable_total", &[]),
             dropped: registry.counter("publish_events_dropped_total", &[]),
             corrupt: registry.counter("publish_outbox_corrupt_total", &[]),
             pending: registry.gauge("publish_outbox_pending", &[]),
@@ -190,7 +191,7 @@ impl Outbox {
     #[must_use]
     pub fn pending(&self) -> u64 {
         let state = self.shared.lock();
-        state.pending + state.queue.len() as u64 + u64::from(state.busy)
+        state.pending + state.queue.len() as u64 + state.busy
     }
 
     /// Whether every message pushed so far is on disk, or known not to get there.
@@ -220,7 +221,7 @@ impl Outbox {
         let deadline = Instant::now() + Duration::from_secs(20);
         loop {
             let state = self.shared.lock();
-            if state.queue.is_empty() && !state.busy {
+            if state.queue.is_empty() && state.busy == 0 {
                 return;
             }
             assert!(Instant::now() < deadline, "the outbox does not settle: {state:?}");
@@ -296,12 +297,11 @@ impl Shared {
                 store.ack(state.acked);
                 store.dropped += std::mem::take(&mut state.overflowed);
                 state.queue_bytes = 0;
-                state.busy = !state.queue.is_empty();
+                state.busy = state.queue.len() as u64;
                 let wants = state.connected && state.ahead_bytes < AHEAD_BYTES / 2;
                 (std::mem::take(&mut state.queue), wants, state.stop)
             };
             if !batch.is_empty() {
-                metrics.accepted.add(batch.len() as u64);
                 let begin = Instant::now();
                 store.append(batch.into());
                 metrics.sync.record_duration(begin.elapsed());
@@ -331,6 +331,7 @@ impl Shared {
             error: store.error().map(str::to_owned),
         };
         metrics.dropped.add(report.dropped.saturating_sub(metrics.dropped.get()));
+        metrics.durable.add(store.durable.saturating_sub(metrics.durable.get()));
         metrics.corrupt.add(report.corrupt.saturating_sub(metrics.corrupt.get()));
         metrics.pending.set(store.pending() as f64);
         metrics.bytes.set(store.bytes() as f64);
@@ -340,7 +341,7 @@ impl Shared {
         state.pending = store.pending();
         state.bytes = store.bytes();
         state.report = Some(report);
-        state.busy = false;
+        state.busy = 0;
         state.more = store.has_more();
         // A session that began meanwhile rewinds first, and reads these again.
         let current = state.session == session;

@@ -62,6 +62,8 @@ pub(super) struct Store {
     failed: Option<(String, Instant)>,
     /// False: the folder could not be read, so nothing is written there before the next start.
     usable: bool,
+    /// Records synced to disk.
+    pub durable: u64,
     /// Records dropped unsent.
     pub dropped: u64,
     /// Damaged places found.
@@ -89,6 +91,7 @@ impl Store {
             acked_stored: 0,
             failed: None,
             usable: true,
+            durable: 0,
             dropped: 0,
             corrupt: 0,
         };
@@ -246,6 +249,7 @@ impl Store {
         segment.bytes += bytes.len() as u64;
         segment.last = self.memory[count - 1].position;
         self.memory_bytes -= bytes.len();
+        self.durable += count as u64;
         self.recent = self.memory.drain(..count).collect();
         Ok(())
     }
