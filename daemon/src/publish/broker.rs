@@ -121,7 +121,7 @@ async fn run(
         .stdout(Stdio::piped())
         .kill_on_drop(true)
         .spawn()?;
-    // Waiting for a child closes its standard input, which would end this one.
+    // Taken, since `wait` would close it, and closing it is what ends the broker.
     let stdin = child.stdin.take();
     let mut lines = child.stdout.take().map(|stdout| BufReader::new(stdout).lines());
     loop {

@@ -205,13 +205,14 @@ impl Connection {
         let Some(request) = read(&self.shared, &publish.topic, &publish.payload, publish.retain) else {
             return;
         };
-        if let Err(error) = self.requests.try_send(request) {
-            let request = match error {
-                mpsc::error::TrySendError::Full(request) | mpsc::error::TrySendError::Closed(request) => {
-                    request
-                }
-            };
-            request.reply.error("too many requests wait already; try again later");
+        match self.requests.try_send(request) {
+            Ok(()) => {}
+            Err(mpsc::error::TrySendError::Full(request)) => {
+                request.reply.error("too many requests wait already; try again later");
+            }
+            Err(mpsc::error::TrySendError::Closed(request)) => {
+                request.reply.error("the daemon takes no requests now; it may be stopping");
+            }
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The broker inside, with mosquitto's own clients.
 
+use std::io::{BufRead, BufReader};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -55,7 +56,8 @@ fn mosquitto(program: &str, port: u16, arguments: &[&str]) -> String {
 fn the_embedded_broker_serves_mosquittos_clients_and_ends_with_the_daemon() {
     let folder = tempfile::tempdir().unwrap();
     let port = free_port();
-    let box_ = start(folder.path(), port);
+    let mut box_ = start(folder.path(), port);
+    drop(box_.publisher.as_mut().unwrap().requests());
     box_.wait_connected();
     let subscriber = Subscriber::new(port, "watchpost/+/streams/#", None);
     let large = "x".repeat(200_000);
@@ -79,15 +81,17 @@ fn the_embedded_broker_serves_mosquittos_clients_and_ends_with_the_daemon() {
     );
     subscriber.wait_for("watchpost/b/streams/hall/result", |result| result["ok"] == false);
 
-    // The last will of a client that is killed.
+    // The last will of a client that is killed; the message shows that it is connected.
+    mosquitto("mosquitto_pub", port, &["-q", "1", "-r", "-t", "probe", "-m", "here"]);
     let mut client = Command::new("mosquitto_sub")
-        .args(["-h", "127.0.0.1", "-p", &port.to_string(), "-t", "none", "-d"])
+        .args(["-h", "127.0.0.1", "-p", &port.to_string(), "-t", "probe", "-W", "20"])
         .args(["--will-topic", "watchpost/c/streams/will", "--will-payload", "{\"gone\":1}", "--will-retain"])
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(client.stdout.take().unwrap()));
-    lines.find(|line| line.as_ref().unwrap().contains("received SUBACK")).unwrap().unwrap();
+    let mut line = String::new();
+    BufReader::new(client.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "here\n");
     client.kill().unwrap();
     client.wait().unwrap();
     subscriber.wait_for("watchpost/c/streams/will", |will| will["gone"] == 1);

@@ -59,7 +59,11 @@ impl Box {
     }
 
     pub fn wait_connected(&self) {
-        until("the box is connected", || self.status().state == ConnectionState::Connected);
+        let connected = || self.status().state == ConnectionState::Connected;
+        let waited = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            until("the box is connected", connected)
+        }));
+        assert!(waited.is_ok(), "{:?}", self.status());
     }
 
     /// Publishes events with these numbers in their data.

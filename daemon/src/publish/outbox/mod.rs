@@ -40,7 +40,7 @@ pub struct Outbox {
     epoch: u64,
     thread: Mutex<Option<JoinHandle<()>>>,
     /// Held so that no second daemon writes into the same folder.
-    _lock: Option<File>,
+    lock: Mutex<Option<File>>,
 }
 
 #[derive(Debug)]
@@ -110,7 +110,7 @@ impl Outbox {
             .name("outbox".into())
             .spawn(move || worker.run(Store::open(&folder, limit), &metrics))
             .map_err(Error::Thread)?;
-        Ok(Self { shared, epoch, thread: Mutex::new(Some(thread)), _lock: lock })
+        Ok(Self { shared, epoch, thread: Mutex::new(Some(thread)), lock: Mutex::new(lock) })
     }
 
     /// The number of this start.
@@ -123,6 +123,9 @@ impl Outbox {
     /// called under the lock so that numbers and places in the queue agree. Returns the number.
     pub fn push(&self, make: impl FnOnce(u64, u64) -> (Arc<str>, Arc<[u8]>)) -> u64 {
         let mut state = self.shared.lock();
+        if state.stop {
+            tracing::error!("an event came after the outbox was stopped; it is lost");
+        }
         state.seq += 1;
         let seq = state.seq;
         let (topic, payload) = make(self.epoch, seq);
@@ -198,7 +201,7 @@ impl Outbox {
     #[must_use]
     pub fn settled(&self) -> bool {
         let state = self.shared.lock();
-        state.queue.is_empty() && !state.busy
+        state.queue.is_empty() && state.busy == 0
     }
 
     /// Bytes on disk.
@@ -240,6 +243,8 @@ impl Outbox {
         {
             tracing::error!("the outbox's thread panicked");
         }
+        // Handles may outlive the publisher; the folder is free for the next one all the same.
+        self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 }
 

@@ -191,9 +191,11 @@ fn a_folder_that_cannot_be_used_leaves_the_events_in_memory() {
 #[test]
 fn two_daemons_cannot_share_a_folder() {
     let folder = tempfile::tempdir().unwrap();
-    let _first = start(&folder, 1 << 20);
-    let second = Outbox::start(folder.path(), 1 << 20, &Registry::new());
-    assert!(matches!(second, Err(Error::InUse(_))));
+    let first = start(&folder, 1 << 20);
+    let second = || Outbox::start(folder.path(), 1 << 20, &Registry::new());
+    assert!(matches!(second(), Err(Error::InUse(_))));
+    first.stop();
+    second().expect("a stopped one lets go of its folder");
 }
 
 #[test]
