@@ -35,7 +35,9 @@ pub fn broker_main(listen: SocketAddr) -> Result<(), Error> {
     // rumqttd logs this and sleeps; found out first, it can be said.
     drop(TcpListener::bind(listen).map_err(|source| Error::BrokerListen { listen, source })?);
     let mut broker = rumqttd::Broker::new(config(listen));
-    let server = std::thread::Builder::new().name("broker".into()).spawn(move || broker.start());
+    let server = std::thread::Builder::new()
+        .name("broker".into())
+        .spawn(move || broker.start().map_err(|error| error.to_string()));
     let server = server.map_err(Error::Thread)?;
     while std::net::TcpStream::connect(listen).is_err() {
         if server.is_finished() {

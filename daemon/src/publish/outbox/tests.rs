@@ -127,7 +127,7 @@ fn a_torn_end_and_a_damaged_record_lose_nothing_else() {
     let mut bytes = std::fs::read(&path).unwrap();
     let (size, whole) = (bytes.len() / 5, bytes.len());
     bytes[size + 40] ^= 0x10;
-    bytes.extend_from_slice(&bytes[..30].to_vec());
+    bytes.extend_from_within(..30);
     std::fs::write(&path, &bytes).unwrap();
 
     let outbox = start(&folder, 1 << 20);
