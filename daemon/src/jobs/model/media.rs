@@ -196,7 +196,8 @@ mod tests {
         for (row, expected) in luma.chunks(66).enumerate() {
             let found = &read.plane(0)[row * read.strides[0]..][..66];
             for (found, expected) in found.iter().zip(expected) {
-                assert!(found.abs_diff(*expected) <= 2, "{found} in row {row}, expected {expected}");
+                // GStreamer's conversion to RGB and that from it are off by up to two steps each.
+                assert!(found.abs_diff(*expected) <= 4, "{found} in row {row}, expected {expected}");
             }
         }
         assert!(frames.next_frame().unwrap().is_none());
