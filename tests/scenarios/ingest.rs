@@ -1,4 +1,9 @@
 //! Ingest: files of all kinds, damaged ones, live sources that go away and come back, the ring of packets.
 
+mod clips;
 mod damaged;
+mod files;
+mod leaks;
+mod live;
+mod packets;
 mod play;

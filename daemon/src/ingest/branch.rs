@@ -47,12 +47,11 @@ pub(super) fn attach(
     {
         return video(session, pipeline, pad, &name);
     }
-    if name.starts_with("audio/") && session.feed.ring.is_on() && !session.audio.swap(true, Ordering::AcqRel)
-    {
-        return audio(session, pipeline, pad);
-    }
+    let taken = name.starts_with("audio/")
+        && session.feed.ring.is_on()
+        && !session.audio.swap(true, Ordering::AcqRel);
     lock(&session.others).push(name);
-    Ok(())
+    if taken { audio(session, pipeline, pad) } else { Ok(()) }
 }
 
 fn video(
@@ -78,9 +77,9 @@ fn video(
     }
     let tee = element("tee", "tapping compressed packets")?;
     tee.set_property("allow-not-linked", true);
-    chain.push(tee.clone());
+    chain.push(tee);
     let sink = chain.first().and_then(|first| first.static_pad("sink"));
-    let tapped = tee.static_pad("sink");
+    let tapped = chain.last().and_then(|tee| tee.static_pad("sink"));
     let (Some(sink), Some(tapped)) = (sink, tapped) else { return Err(refused("tee has no sink pad")) };
 
     let (shared, weak) = (session.clone(), pipeline.downgrade());
@@ -88,7 +87,9 @@ fn video(
     tapped.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
         let Some(buffer) = info.buffer() else { return gst::PadProbeReturn::Ok };
         if !decoding.swap(true, Ordering::AcqRel) {
-            let built = weak.upgrade().map(|pipeline| decode(&shared, &pipeline, &tee, pad));
+            // The pad's owner, not a handle of its own: elements that hold themselves are never freed.
+            let (pipeline, tee) = (weak.upgrade(), pad.parent_element());
+            let built = pipeline.zip(tee).map(|(pipeline, tee)| decode(&shared, &pipeline, &tee, pad));
             if let Some(Err(error)) = built {
                 shared.fail(error);
                 return gst::PadProbeReturn::Remove;

@@ -53,7 +53,7 @@ fn parsebin(
     name: &str,
 ) -> Result<gst::Element, IngestError> {
     let parse = element("parsebin", "finding the streams in a source")?;
-    let _ = parse.set_property("name", name);
+    parse.set_property("name", name);
     let (shared, weak) = (session.clone(), pipeline.downgrade());
     parse.connect_pad_added(move |_, pad| {
         if let Some(pipeline) = weak.upgrade()
@@ -73,7 +73,8 @@ fn parsebin(
     Ok(parse)
 }
 
-fn no_video(session: &Session) -> IngestError {
+/// There is no video in this source, and what there is.
+pub(super) fn no_video(session: &Session) -> IngestError {
     let others = lock(&session.others).join(", ");
     let found = if others.is_empty() { String::new() } else { format!("; it has {others}") };
     IngestError::NoVideo { source_: session.feed.location.to_string(), found }

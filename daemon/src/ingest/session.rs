@@ -125,7 +125,7 @@ pub(super) struct Session {
     /// Whether the RTSP session description's video, and audio, has been asked for.
     pub(super) video_selected: AtomicBool,
     pub(super) audio_selected: AtomicBool,
-    /// Media types of streams that were not taken.
+    /// Media types of streams beside the video.
     pub(super) others: Mutex<Vec<String>>,
 }
 
@@ -253,7 +253,12 @@ pub(super) fn run(feed: &Arc<Feed>) -> Report {
         Ok(()) => {
             // A refusal to start comes with an error on the bus, which says more.
             let refused = pipeline.set_state(gst::State::Playing).is_err();
-            watch(&session, &bus, refused)
+            match watch(&session, &bus, refused) {
+                Outcome::Ended if !session.video.load(Ordering::Acquire) => {
+                    Outcome::Failed(inlet::no_video(&session))
+                }
+                outcome => outcome,
+            }
         }
     };
 

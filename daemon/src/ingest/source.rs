@@ -4,7 +4,7 @@
 //! [`Source`] owns its supervisor thread and its pipeline: both are gone when `stop` returns, or the drop.
 //! Errors at the start are those that no waiting can heal; all others come by [`Source::next`].
 
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -135,6 +135,21 @@ pub enum Next {
     Timeout,
 }
 
+/// Starts GStreamer. What it and GLib complain about goes to the log, and not past it to stderr.
+fn init() -> Result<(), IngestError> {
+    static LOG: Once = Once::new();
+    gst::init().map_err(|error| IngestError::Start { reason: error.to_string() })?;
+    LOG.call_once(|| {
+        gst::glib::log_set_default_handler(|domain, level, message| match level {
+            gst::glib::LogLevel::Error | gst::glib::LogLevel::Critical | gst::glib::LogLevel::Warning => {
+                tracing::debug!(domain = domain.unwrap_or("glib"), ?level, "{message}");
+            }
+            _ => tracing::trace!(domain = domain.unwrap_or("glib"), ?level, "{message}"),
+        });
+    });
+    Ok(())
+}
+
 /// A running source.
 pub struct Source {
     feed: Arc<Feed>,
@@ -158,7 +173,7 @@ impl Source {
     /// An address of an unknown kind, a file that cannot be opened, a setting out of range, GStreamer missing.
     pub fn start(spec: SourceSpec) -> Result<Self, IngestError> {
         let location = spec.check()?;
-        gst::init().map_err(|error| IngestError::Start { reason: error.to_string() })?;
+        init()?;
         let live = location.is_live() || spec.realtime;
         let queue = Queue::new(if live { LIVE_FRAMES } else { FILE_FRAMES });
         let ring = PacketRing::new(spec.ring, RING_BYTES);
