@@ -185,7 +185,7 @@ impl Encoder {
             })
         };
         // x264 takes only even sizes in 4:2:0.
-        if spec.size.width % 2 != 0 || spec.size.height % 2 != 0 {
+        if !spec.size.width.is_multiple_of(2) || !spec.size.height.is_multiple_of(2) {
             return Err(wrong(format!("H.264 needs an even size, not {}; or write raw frames", spec.size)));
         }
         let colorimetry = if spec.size.height >= 720 { "bt709" } else { "bt601" };

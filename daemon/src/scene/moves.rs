@@ -4,7 +4,7 @@
 
 use std::f32::consts::{PI, TAU};
 
-use super::camera::{Vec3, smoothstep, sub};
+use super::camera::{Vec3, lerp, smoothstep, sub};
 use super::pose::{Pose, shoulders};
 use super::rng::{Rng, noise};
 
@@ -25,7 +25,7 @@ pub fn stand(seed: u64, t: f64) -> Pose {
     for (i, side) in [(0, -1.0), (1, 1.0)] {
         pose.hands[i] = [side * 0.07, -0.52, 0.06 + 0.03 * noise(seed ^ (3 + i as u64), t * 0.4)];
     }
-    if seed % 7 == 0 {
+    if seed.is_multiple_of(7) {
         // Arms folded.
         pose.hands = [[0.22, -0.27, 0.2], [-0.22, -0.24, 0.2]];
     }
@@ -40,8 +40,7 @@ pub fn gait(seed: u64, distance: f32, speed: f32, run: f32) -> Pose {
     let drive = (speed / (1.1 + 1.6 * run)).clamp(0.0, 1.15);
     let step = (0.30 + 0.12 * run) * drive;
     let lift = (0.10 + 0.28 * run) * drive;
-    let mut pose = Pose::default();
-    pose.lean = 0.04 + 0.2 * run * drive;
+    let mut pose = Pose { lean: 0.04 + 0.2 * run * drive, ..Pose::default() };
     pose.pelvis[1] = 0.945 - 0.025 * run + (0.018 + 0.035 * run) * drive * (2.0 * phase).cos();
     pose.twist = -0.12 * drive * phase.cos();
     let carry = 0.8 + 0.2 * noise(seed, 0.5);
@@ -54,9 +53,7 @@ pub fn gait(seed: u64, distance: f32, speed: f32, run: f32) -> Pose {
         let arm = -cos * drive * carry;
         let walk = [side * 0.08, -0.52 + 0.04 * arm.abs(), 0.05 + 0.24 * arm];
         let bent = [side * 0.06 - side * 0.06 * arm.max(0.0), -0.30 + 0.14 * arm, 0.14 + 0.27 * arm];
-        for axis in 0..3 {
-            pose.hands[i][axis] = walk[axis] + (bent[axis] - walk[axis]) * run;
-        }
+        pose.hands[i] = lerp(walk, bent, run);
     }
     pose
 }
@@ -71,9 +68,7 @@ pub fn talk(seed: u64, t: f64) -> Pose {
         let n = |k: u64, rate: f64| noise(seed ^ (20 + k + 7 * i as u64), t * rate);
         let active = speaking * smoothstep(-0.5, 0.3, n(3, 0.4) + if i == 1 { 0.3 } else { -0.2 });
         let gesture = [side * (0.06 + 0.10 * n(0, 1.1)), -0.27 + 0.13 * n(1, 1.5), 0.27 + 0.09 * n(2, 1.3)];
-        for axis in 0..3 {
-            pose.hands[i][axis] += (gesture[axis] - pose.hands[i][axis]) * active;
-        }
+        pose.hands[i] = lerp(pose.hands[i], gesture, active);
     }
     pose
 }
@@ -112,10 +107,7 @@ pub fn dance(seed: u64, beat: f64, t: f64) -> Pose {
     };
     let turn = smoothstep(0.0, 0.5, into);
     for i in 0..2 {
-        let (old, new) = (hands(figure(bar - 1.0), i), hands(figure(bar), i));
-        for axis in 0..3 {
-            pose.hands[i][axis] = old[axis] + (new[axis] - old[axis]) * turn;
-        }
+        pose.hands[i] = lerp(hands(figure(bar - 1.0), i), hands(figure(bar), i), turn);
     }
     pose.pelvis = [0.09 * half.sin(), 0.925 + 0.035 * bounce, 0.0];
     pose.side = -0.12 * half.sin();
@@ -138,7 +130,7 @@ pub fn hug(seed: u64, t: f64, low: bool) -> Pose {
     pose.side = 0.05 * sway;
     pose.pelvis[0] += 0.025 * sway;
     pose.nod = 0.2;
-    let pat = if seed % 3 == 0 { 0.03 * (t as f32 * TAU * 1.3).sin().max(0.0) } else { 0.0 };
+    let pat = if seed.is_multiple_of(3) { 0.03 * (t as f32 * TAU * 1.3).sin().max(0.0) } else { 0.0 };
     let height = if low { -0.34 } else { -0.06 };
     pose.hands = [[0.12, height, 0.42 - pat], [-0.10, height + 0.06, 0.42 - pat]];
     pose
@@ -276,12 +268,12 @@ pub fn fight(seed: u64, t: f64, who: usize, strikes: &[Strike], body: &dyn Fn(us
                     pose.pelvis[2] += 0.10 * e;
                     let low = shoulders(&pose)[i];
                     let aim = [chest[0], chest[1] + 0.22 * (strike.force - 0.7), chest[2] - 0.05];
-                    pose.hands[i] = towards(pose.hands[i], sub(aim, low), e);
+                    pose.hands[i] = lerp(pose.hands[i], sub(aim, low), e);
                 }
                 Blow::Kick(i) => {
                     pose.lean -= 0.5 * e;
                     let high = 0.45 + 0.7 * (strike.force - 0.5);
-                    pose.feet[i] = towards(pose.feet[i], [chest[0], high, chest[2].max(0.65)], e);
+                    pose.feet[i] = lerp(pose.feet[i], [chest[0], high, chest[2].max(0.65)], e);
                 }
                 Blow::Push | Blow::Grab => {
                     pose.pelvis[2] += 0.12 * e;
@@ -289,7 +281,7 @@ pub fn fight(seed: u64, t: f64, who: usize, strikes: &[Strike], body: &dyn Fn(us
                     let low = shoulders(&pose);
                     for (i, side) in [(0, -1.0), (1, 1.0)] {
                         let aim = [chest[0] + side * 0.12 + shake, chest[1] - 0.05, chest[2] + shake];
-                        pose.hands[i] = towards(pose.hands[i], sub(aim, low[i]), e);
+                        pose.hands[i] = lerp(pose.hands[i], sub(aim, low[i]), e);
                     }
                     pose.side += shake * 1.5 * e;
                 }
@@ -297,8 +289,4 @@ pub fn fight(seed: u64, t: f64, who: usize, strikes: &[Strike], body: &dyn Fn(us
         }
     }
     pose
-}
-
-fn towards(from: Vec3, to: Vec3, t: f32) -> Vec3 {
-    super::camera::lerp(from, to, t)
 }
