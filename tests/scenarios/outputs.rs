@@ -13,7 +13,7 @@ use e2e::rtmp::Rtmp;
 use watchpost::encode::{OutputSpec, OutputState, RtspServer, Target, VideoOut};
 use watchpost::flow::{Colorimetry, Matrix, Picture, Range};
 
-use pattern::{Pump, RATE, SIZE, check, picture, pts};
+use pattern::{Pump, RATE, SIZE, check, noisy, picture, pts};
 
 fn spec(target: Target) -> OutputSpec {
     OutputSpec {
@@ -123,13 +123,20 @@ fn deaf_viewer(url: &str) -> TcpStream {
 fn a_viewer_that_does_not_read_holds_nobody_up() {
     let server = RtspServer::start("127.0.0.1", 0).unwrap();
     let url = server.handle().url("yard/wide");
-    let output = Arc::new(VideoOut::open(rtsp(&server, "yard/wide")).unwrap());
-    let pump = Pump::start(Arc::clone(&output));
+    let rich = OutputSpec { bitrate: Some(30_000_000), ..rtsp(&server, "yard/wide") };
+    let output = Arc::new(VideoOut::open(rich).unwrap());
+    let pump = Pump::of(Arc::clone(&output), noisy);
     let deaf = deaf_viewer(&url);
     let vanished = deaf_viewer(&url);
     drop(vanished);
-    check(&readers::ffmpeg(&["-rtsp_transport", "tcp", "-i", &url], 100), 100, "viewer beside a deaf one");
-    assert_eq!(output.status().dropped, 0);
+    let frames = readers::ffmpeg(&["-rtsp_transport", "tcp", "-i", &url], 300);
+    // More was sent by then than the system's buffers for one connection hold.
+    let status = output.status();
+    assert!(status.bytes > 12_000_000, "too little to fill the buffers: {status:?}");
+    assert_eq!(status.dropped, 0, "{status:?}");
+    let numbers: Vec<_> = frames.iter().map(|frame| pattern::recognise(frame).0).collect();
+    let holes = numbers.windows(2).filter(|pair| pair[1] != pair[0] + 1).count();
+    assert!(holes == 0 && numbers.len() == 300, "pictures are missing: {numbers:?}");
     drop(deaf);
     until("nobody watches", || output.status().clients == 0);
     drop(pump);
@@ -199,7 +206,10 @@ fn an_output_that_is_away_from_the_start_is_dropped_for_and_stops_quickly() {
     nginx.stop();
     let output = Arc::new(VideoOut::open(spec(Target::Rtmp { url })).unwrap());
     let pump = Pump::start(Arc::clone(&output));
-    until("it is tried again", || output.status().reconnects >= 2);
+    until("it is tried again", || {
+        assert_ne!(output.status().state, OutputState::Running, "runs without a server");
+        output.status().reconnects >= 2
+    });
     let status = output.status();
     assert!(status.error.is_some() && status.dropped > 0, "{status:?}");
     assert!(!format!("{status:?}").contains("sk_secret"), "{status:?}");

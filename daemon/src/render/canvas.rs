@@ -85,7 +85,29 @@ impl<'a> Canvas<'a> {
 
     /// Blends a colour evenly over an area.
     pub(super) fn rectangle(&mut self, area: Area, color: Ycc, alpha: u32) {
-        self.paint(area, color, |_, _| alpha);
+        let area = area.intersect(&self.clip);
+        if area.width() == 0 || area.height() == 0 {
+            return;
+        }
+        for y in 0..area.height() as usize {
+            let row = self.luma_row(area, y);
+            if alpha == FULL {
+                row.fill(color.y);
+            } else {
+                row.iter_mut().for_each(|sample| blend(sample, color.y, alpha));
+            }
+        }
+        let covered = |cell: i32, from: i32, to: i32| (cell * 2 + 2).min(to) - (cell * 2).max(from);
+        for cell_y in area.top / 2..(area.bottom + 1) / 2 {
+            let rows = covered(cell_y, area.top, area.bottom);
+            for cell_x in area.left / 2..(area.right + 1) / 2 {
+                let pixels = (rows * covered(cell_x, area.left, area.right)) as u32;
+                let share = alpha * pixels / self.pixels(cell_x, cell_y);
+                let cell = (cell_y as usize * self.chroma_width + cell_x as usize) * 2;
+                blend(&mut self.chroma[cell], color.cb, share);
+                blend(&mut self.chroma[cell + 1], color.cr, share);
+            }
+        }
     }
 
     /// The outline of an area, `width` pixels wide, inside it.

@@ -33,7 +33,7 @@ impl Painter {
         let height = output.height as f32;
         let text = (height * 0.03).round().max(10.0) as u32;
         Self {
-            line: (height * 0.003).round().max(2.0) as i32,
+            line: (height * 0.004).round().max(2.0) as i32,
             label: Font::new(text),
             banner: Font::new((height * 0.045).round().max(12.0) as u32),
             narrow: Font::new(text),
@@ -56,15 +56,20 @@ impl Painter {
         for shape in &overlay.shapes {
             self.shape(shape, placement, color, canvas);
         }
-        for mark in &overlay.boxes {
-            self.box_label(mark, placement, color, canvas);
-        }
+        // Labels keep clear of the banners and, where there is room, of each other.
+        let under =
+            overlay.banners.iter().fold(canvas.clip.top, |top, banner| self.below(banner, top, canvas.clip));
+        let usable = Area { top: under, ..canvas.clip };
+        let mut placed = Vec::with_capacity(overlay.boxes.len());
         for shape in overlay.shapes.iter().filter(|shape| shape.kind == ShapeKind::Text) {
             if let Some(&(x, y)) = shape.points.first() {
                 let (x, y) = whole_point(placement.to_output(x, y));
                 let plate = Plate { ink: shape.color, ground: contrast(shape.color) };
-                text(&mut self.label, &shape.text, (x, y), plate, color, canvas);
+                placed.push(text(&mut self.label, &shape.text, (x, y), plate, color, canvas));
             }
+        }
+        for mark in &overlay.boxes {
+            self.box_label(mark, placement, usable, &mut placed, color, canvas);
         }
         if let Some(caption) = &overlay.caption {
             let at =
@@ -86,23 +91,41 @@ impl Painter {
         canvas.frame(area, self.line, ycc(mark.color, color), FULL);
     }
 
+    /// The label of a box: above it, else inside at its top, else below it or at its right end.
     fn box_label(
         &mut self,
         mark: &BoxMark,
         placement: &Placement,
+        usable: Area,
+        placed: &mut Vec<Area>,
         color: Colorimetry,
         canvas: &mut Canvas<'_>,
     ) {
         let Some(area) = output_area(&mark.bounds, placement) else { return };
-        let visible = area.intersect(&canvas.clip);
+        let visible = area.intersect(&usable);
         if mark.label.is_empty() || visible.width() == 0 || visible.height() == 0 {
             return;
         }
-        let height = plate_height(&self.label);
+        let (width, height) = plate_size(&self.label, &mark.label);
+        let left = visible.left.min(usable.right - width).max(usable.left);
+        let right = (visible.right - width).clamp(usable.left, left.max(usable.left));
         let above = area.top - height;
-        let top = if above >= canvas.clip.top { above } else { visible.top };
+        let inside = visible.top + self.line;
+        let candidates = [
+            (left, above),
+            (left, inside),
+            (left, area.bottom),
+            (right, above),
+            (right, visible.bottom - height),
+        ]
+        .map(|(left, top)| Area::new(left, top, left + width, top + height));
+        let fits = |place: &&Area| place.top >= usable.top && place.bottom <= usable.bottom;
+        let clear = |place: &&Area| placed.iter().all(|other| !place.overlaps(other));
+        let found = candidates.iter().filter(fits).find(clear).or(candidates.iter().find(fits));
+        let place = *found.unwrap_or(&candidates[1]);
+        placed.push(place);
         let plate = Plate { ink: contrast(mark.color), ground: mark.color };
-        text(&mut self.label, &mark.label, (visible.left, top), plate, color, canvas);
+        text(&mut self.label, &mark.label, (place.left, place.top), plate, color, canvas);
     }
 
     fn shape(&self, shape: &Shape, placement: &Placement, color: Colorimetry, canvas: &mut Canvas<'_>) {
@@ -130,15 +153,28 @@ impl Painter {
         }
     }
 
+    /// The font in which a banner fits.
+    fn banner_font(&mut self, banner: &Banner, clip: Area) -> &mut Font {
+        let fits = self.banner.width(&banner.text) + self.banner.advance <= clip.width();
+        if fits { &mut self.banner } else { &mut self.narrow }
+    }
+
+    /// Where a banner that starts at `top` ends; at `top` itself where there is no room for it.
+    ///
+    /// Banners take the upper two fifths of the picture at most: what they are about must stay visible.
+    fn below(&mut self, banner: &Banner, top: i32, clip: Area) -> i32 {
+        let bottom = top + self.banner_font(banner, clip).height * 3 / 2;
+        if bottom - clip.top > clip.height() * 2 / 5 { top } else { bottom }
+    }
+
     /// Draws a banner from `top` down; gives where the next one starts.
     fn banner(&mut self, banner: &Banner, top: i32, color: Colorimetry, canvas: &mut Canvas<'_>) -> i32 {
-        let font = if self.banner.width(&banner.text) + self.banner.advance <= canvas.clip.width() {
-            &mut self.banner
-        } else {
-            &mut self.narrow
-        };
         let clip = canvas.clip;
-        let bottom = top + font.height * 3 / 2;
+        let bottom = self.below(banner, top, clip);
+        if bottom == top {
+            return top;
+        }
+        let font = self.banner_font(banner, clip);
         canvas.rectangle(Area::new(clip.left, top, clip.right, bottom), ycc(banner.color(), color), FULL);
         let x = clip.left + ((clip.width() - font.width(&banner.text)) / 2).max(font.advance / 4);
         let y = top + (bottom - top - font.height) / 2 + font.height / 16;
@@ -157,11 +193,16 @@ fn plate_height(font: &Font) -> i32 {
     font.height + 2 * margin(font)
 }
 
+/// Width and height of a text with its plate.
+fn plate_size(font: &Font, text: &str) -> (i32, i32) {
+    (font.width(text) + 2 * margin(font), plate_height(font))
+}
+
 fn margin(font: &Font) -> i32 {
     (font.height / 8).max(1)
 }
 
-/// A text on a plate, moved so that as much of it as fits lies within the clip.
+/// A text on a plate, moved so that as much of it as fits lies within the clip; gives where the plate is.
 fn text(
     font: &mut Font,
     text: &str,
@@ -169,14 +210,16 @@ fn text(
     plate: Plate,
     color: Colorimetry,
     canvas: &mut Canvas<'_>,
-) {
-    let (width, height) = (font.width(text) + 2 * margin(font), plate_height(font));
+) -> Area {
+    let (width, height) = plate_size(font, text);
     let clip = canvas.clip;
     let left = at.0.min(clip.right - width).max(clip.left);
     let top = at.1.min(clip.bottom - height).max(clip.top);
-    canvas.rectangle(Area::new(left, top, left + width, top + height), ycc(plate.ground, color), PLATE);
+    let area = Area::new(left, top, left + width, top + height);
+    canvas.rectangle(area, ycc(plate.ground, color), PLATE);
     let corner = (left + margin(font), top + margin(font));
     ink(font, text, corner, ycc(plate.ink, color), canvas);
+    area
 }
 
 /// The characters alone.

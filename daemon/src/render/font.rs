@@ -31,9 +31,9 @@ impl Font {
     /// A font of this height, at least 8 pixels.
     pub(super) fn new(height: u32) -> Self {
         let height = height.max(8) as i32;
-        // The bitmap's cells are square, with a column of space at the right: somewhat narrower reads better
-        // where there are pixels enough to squeeze smoothly.
-        let advance = if height <= 12 { height } else { height * 7 / 8 };
+        // The bitmap's cells are square with a column of space at the right: narrower reads as well and
+        // leaves more room, but never fewer than the bitmap's own columns.
+        let advance = (height * 3 / 4).max(8);
         Self { height, advance, glyphs: HashMap::new() }
     }
 

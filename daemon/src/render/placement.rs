@@ -27,6 +27,11 @@ impl Area {
         (self.bottom - self.top).max(0)
     }
 
+    pub(super) fn overlaps(&self, other: &Self) -> bool {
+        let common = self.intersect(other);
+        common.width() > 0 && common.height() > 0
+    }
+
     pub(super) fn intersect(&self, other: &Self) -> Self {
         Self {
             left: self.left.max(other.left),

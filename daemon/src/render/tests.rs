@@ -250,6 +250,35 @@ fn shapes_that_make_no_sense_are_left_out() {
     assert_eq!(out.size, Size::new(64, 36));
 }
 
+#[test]
+fn labels_keep_clear_of_each_other_and_of_banners() {
+    let size = Size::new(640, 360);
+    let grey = Picture::nv12(size, HD, vec![100; 640 * 360], vec![128; 640 * 180]);
+    let mark = |x: f32, y: f32, color| BoxMark {
+        bounds: Rect::new(x, y, 60.0, 120.0),
+        label: "person #1 0.87".into(),
+        color,
+    };
+    let colors = [0xFF0000, 0x00FF00, 0x0000FF, 0xFFFF00];
+    // Two side by side, one at the top edge under the banner, one at the right edge.
+    let boxes = vec![
+        mark(100.0, 180.0, colors[0]),
+        mark(150.0, 180.0, colors[1]),
+        mark(300.0, 0.0, colors[2]),
+        mark(600.0, 200.0, colors[3]),
+    ];
+    let banners = vec![Banner::incident("violence", Severity::High)];
+    let overlay = Overlay { boxes, banners, ..Overlay::default() };
+    let out = Renderer::new(size).render(&grey, Rect::of_size(size), Some(&overlay));
+    // A plate's luma outweighs that of its box's lines by far: all four must be there nearly whole.
+    for color in colors {
+        let wanted = color::ycc(color, HD);
+        let plate = (u32::from(wanted.y) * 225 + 100 * 31 + 128) >> 8;
+        let pixels = out.plane(0).iter().filter(|&&luma| u32::from(luma).abs_diff(plate) <= 1).count();
+        assert!(pixels > 500, "the label in {color:06X} is covered: {pixels} pixels of its plate");
+    }
+}
+
 /// Not a test of speed: prints what a frame costs, for `cargo test --release -- --ignored --nocapture`.
 #[test]
 #[ignore = "measures"]

@@ -50,6 +50,17 @@ pub fn picture(number: u64) -> Picture {
     Picture::nv12(SIZE, Colorimetry { matrix: Matrix::Bt709, range: Range::Limited }, luma, chroma)
 }
 
+/// Picture `number` with noise below the bar code, which takes as many bits as an encoder may spend.
+pub fn noisy(number: u64) -> Picture {
+    let (mut luma, chroma) = planes(number);
+    let mut state = number as u32 + 1;
+    for sample in &mut luma[SIZE.width as usize * CELL..] {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        *sample = (state >> 24) as u8;
+    }
+    Picture::nv12(SIZE, Colorimetry { matrix: Matrix::Bt709, range: Range::Limited }, luma, chroma)
+}
+
 /// Stream time of picture `number`, which does not start at 0.
 pub fn pts(number: u64) -> u64 {
     7_000_000_000 + number * 1_000_000_000 / u64::from(RATE)
@@ -93,8 +104,13 @@ pub struct Pump {
 }
 
 impl Pump {
-    /// Pushes to an output, from picture 0 on.
+    /// Pushes the pattern to an output, from picture 0 on.
     pub fn start(output: Arc<VideoOut>) -> Self {
+        Self::of(output, picture)
+    }
+
+    /// Pushes pictures to an output, from number 0 on.
+    pub fn of(output: Arc<VideoOut>, picture: fn(u64) -> Picture) -> Self {
         let stop = Arc::new((Mutex::new(false), Condvar::new()));
         let pushed = Arc::new(AtomicU64::new(0));
         let (told, counter) = (Arc::clone(&stop), Arc::clone(&pushed));
