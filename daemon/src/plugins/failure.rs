@@ -128,6 +128,11 @@ impl Failure {
         if let Some(Trap::StackOverflow) = error.downcast_ref::<Trap>() {
             return Self::Stack { call, limit_kib: stack >> 10 };
         }
+        if let Some(Trap::MemoryOutOfBounds) = error.downcast_ref::<Trap>() {
+            // Large variables lie in linear memory, whose lower end is the stack's.
+            let reason = "it touched memory that it does not have; a recursion too deep does that";
+            return Self::Trap { call, reason: reason.into() };
+        }
         let cause = error.root_cause().to_string();
         if cause.contains("fuel allocated for hostcalls") {
             return Self::ResultSize { call, limit_mib: result_mib };

@@ -10,7 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use notify::{RecursiveMode, Watcher};
+use notify::event::{AccessKind, AccessMode};
+use notify::{EventKind, RecursiveMode, Watcher};
 
 use super::artifact;
 use super::compile::Compiler;
@@ -29,6 +30,9 @@ use crate::telemetry::Registry;
 const RESCAN: Duration = Duration::from_secs(2);
 /// How long a file must be still before it is read.
 const SETTLE: Duration = Duration::from_millis(200);
+
+/// The one kind of access that may have changed a file.
+const WRITTEN: AccessKind = AccessKind::Close(AccessMode::Write);
 
 /// What a host is built from.
 #[derive(Clone)]
@@ -208,7 +212,13 @@ fn watch_folders(
     tell: Sender<Message>,
     messages: &mpsc::Receiver<Message>,
 ) {
-    let told = move |_: notify::Result<notify::Event>| _ = tell.send(Message::Changed);
+    let told = move |event: notify::Result<notify::Event>| {
+        // Reading the folders is announced, too: answering that with a scan would never end.
+        let read = |event: &notify::Event| matches!(event.kind, EventKind::Access(kind) if kind != WRITTEN);
+        if !event.as_ref().is_ok_and(read) {
+            let _ = tell.send(Message::Changed);
+        }
+    };
     let mut watcher = match notify::recommended_watcher(told) {
         Ok(watcher) => Some(watcher),
         Err(error) => {

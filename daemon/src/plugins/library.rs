@@ -22,6 +22,8 @@ pub(super) struct Library {
     shared: Arc<Shared>,
     folders: Vec<PathBuf>,
     files: BTreeMap<PathBuf, Known>,
+    /// This scan found a file under another name.
+    renamed: bool,
 }
 
 /// What is known of a file.
@@ -49,13 +51,15 @@ pub(super) struct Scan {
 
 impl Library {
     pub(super) fn new(shared: Arc<Shared>, folders: Vec<PathBuf>) -> Self {
-        Self { shared, folders, files: BTreeMap::new() }
+        Self { shared, folders, files: BTreeMap::new(), renamed: false }
     }
 
     /// Looks at all folders, judges what has been still for `settle`, and brings the catalogue up to date.
     pub(super) fn scan(&mut self, settle: Duration) -> Scan {
         let mut scan = Scan::default();
+        self.renamed = false;
         let found: BTreeSet<PathBuf> = self.folders.iter().flat_map(|folder| plugin_files(folder)).collect();
+        self.follow_renames(&found);
         self.files.retain(|path, known| {
             let stays = found.contains(path);
             if !stays {
@@ -65,6 +69,7 @@ impl Library {
             }
             stays
         });
+        scan.changed |= self.renamed;
         let mut ready = Vec::new();
         for path in found {
             let stamp = stamp(&path);
@@ -115,6 +120,23 @@ impl Library {
         scan
     }
 
+    /// A file that is gone from one name and there under another is the same plugin all along.
+    fn follow_renames(&mut self, found: &BTreeSet<PathBuf>) {
+        let same = |stamp: Stamp| stamp.map(|(dev, ino, size, mtime, nanos, ..)| (dev, ino, size, mtime, nanos));
+        let gone: Vec<_> = self.files.keys().filter(|path| !found.contains(*path)).cloned().collect();
+        for old in gone {
+            let was = self.files.get(&old).and_then(|known| same(known.stamp));
+            let new = found.iter().find(|new| {
+                was.is_some() && !self.files.contains_key(*new) && same(stamp(new)) == was
+            });
+            if let (Some(new), Some(mut known)) = (new, new.and_then(|_| self.files.remove(&old))) {
+                known.stamp = stamp(new);
+                self.renamed |= known.judged;
+                self.files.insert(new.clone(), known);
+            }
+        }
+    }
+
     /// Reads and checks files, as many at once as there are cores: each compiles in a process with one thread.
     fn judge(&self, paths: &[PathBuf]) -> Vec<(PathBuf, Result<Arc<Loaded>, Error>)> {
         let one = |path: &PathBuf| (path.clone(), self.verdict(path));
@@ -154,7 +176,9 @@ impl Library {
                 winners.insert(name.clone(), (rank, Arc::clone(good)));
             }
         }
-        let infos = self.files.iter().map(|(path, known)| info(path, known, &winners)).collect();
+        // A file that nobody has looked at yet is no news.
+        let looked = self.files.iter().filter(|(_, known)| known.judged || known.good.is_some());
+        let infos = looked.map(|(path, known)| info(path, known, &winners)).collect();
         Catalogue { plugins: winners.into_iter().map(|(name, (_, good))| (name, good)).collect(), infos }
     }
 }

@@ -55,7 +55,7 @@ pub struct Notice {
     pub message: String,
 }
 
-/// How an entry of a stream fares, with figures since the stream was built.
+/// How an entry of a stream fares, with figures since the daemon started.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EntryStatus {
     /// The stream.

@@ -30,6 +30,8 @@ pub enum Behave {
     Memory,
     /// Calls itself without end.
     Recursion,
+    /// Calls itself without end, with much on its stack.
+    LargeRecursion,
     /// Panics.
     Trap,
     /// Calls exit.
@@ -84,10 +86,16 @@ pub struct Misbehave {
     hoard: Vec<Vec<u8>>,
 }
 
-/// A recursion that the compiler cannot turn into a loop.
+/// A recursion that the compiler cannot turn into a loop. It uses up the engine's stack.
 fn descend(depth: u64) -> u64 {
+    let depth = std::hint::black_box(depth);
+    if depth == u64::MAX { 0 } else { descend(depth + 1).rotate_left(1) ^ depth }
+}
+
+/// The same with large frames: they lie in linear memory, and use that up first.
+fn descend_far(depth: u64) -> u64 {
     let frame = std::hint::black_box([depth; 16]);
-    if frame[3] == u64::MAX { 0 } else { descend(depth + 1) + frame[7] }
+    if frame[3] == u64::MAX { 0 } else { descend_far(depth + 1) + frame[7] }
 }
 
 fn forever() -> ! {
@@ -107,6 +115,7 @@ impl Misbehave {
                 self.hoard.push(vec![1; 1 << 20]);
             },
             Behave::Recursion => out.state("count", &descend(self.count)),
+            Behave::LargeRecursion => out.state("count", &descend_far(self.count)),
             Behave::Trap => panic!("built to trap at frame {}", self.count),
             Behave::Exit => std::process::exit(3),
             Behave::HugeText => {
