@@ -42,8 +42,10 @@ struct Inner<F, E> {
     items: VecDeque<Item<F, E>>,
     frames: usize,
     closed: bool,
-    /// The producer waits for room: it is the consumer who is slow, not the source.
+    /// The producer waits, for room or for its time: it is not the source that is slow.
     waiting: bool,
+    /// When it last stopped waiting.
+    waited: Option<Instant>,
     /// Whose frames are taken: those of an older session are turned away.
     session: u64,
 }
@@ -57,6 +59,7 @@ impl<F, E> Queue<F, E> {
                 frames: 0,
                 closed: false,
                 waiting: false,
+                waited: None,
                 session: 0,
             }),
             readable: Condvar::new(),
@@ -89,7 +92,7 @@ impl<F, E> Queue<F, E> {
             inner.waiting = true;
             inner = self.writable.wait(inner).unwrap_or_else(PoisonError::into_inner);
         }
-        inner.waiting = false;
+        inner.go_on();
         if inner.closed || inner.session != session {
             return Pushed::Closed;
         }
@@ -152,21 +155,25 @@ impl<F, E> Queue<F, E> {
     /// Waits until `deadline`; false where the queue was closed, or the session named ended, before.
     pub(super) fn wait_until(&self, session: Option<u64>, deadline: Instant) -> bool {
         let mut inner = self.lock();
-        loop {
+        let on_time = loop {
             if inner.closed || session.is_some_and(|session| session != inner.session) {
-                return false;
+                break false;
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return true;
+                break true;
             }
+            inner.waiting = session.is_some();
             inner = self.writable.wait_timeout(inner, left).unwrap_or_else(PoisonError::into_inner).0;
-        }
+        };
+        inner.go_on();
+        on_time
     }
 
-    /// Whether a producer waits for room now.
-    pub(super) fn is_waiting(&self) -> bool {
-        self.lock().waiting
+    /// How long ago a producer last waited, for room or for its time: zero where it waits now.
+    pub(super) fn waited(&self) -> Option<Duration> {
+        let inner = self.lock();
+        if inner.waiting { Some(Duration::ZERO) } else { inner.waited.map(|at| at.elapsed()) }
     }
 
     /// Closes it: producers are turned away; what is in it can still be popped.
@@ -189,6 +196,14 @@ impl<F, E> Queue<F, E> {
         drop(inner);
         // Frames free their buffers outside the lock.
         drop(items);
+    }
+}
+
+impl<F, E> Inner<F, E> {
+    fn go_on(&mut self) {
+        if std::mem::take(&mut self.waiting) {
+            self.waited = Some(Instant::now());
+        }
     }
 }
 
@@ -239,7 +254,7 @@ mod tests {
                 let queue = queue.clone();
                 move || queue.push_waiting(0, 1)
             });
-            while !queue.is_waiting() {
+            while queue.waited().is_none() {
                 std::thread::yield_now();
             }
             if close {

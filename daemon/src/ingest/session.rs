@@ -34,7 +34,7 @@ pub(super) struct RawFrame {
     pub(super) picture: Picture,
     pub(super) pts: u64,
     pub(super) captured: u64,
-    /// Nominal nanoseconds of a frame.
+    /// Nanoseconds from frame to frame before this one.
     pub(super) duration: u64,
     /// First frame after an outage.
     pub(super) reconnected: bool,
@@ -198,14 +198,10 @@ impl Session {
         let packet = self.since(&self.last_packet);
         let frame = self.since(&self.last_frame);
         if !self.feed.location.is_live() {
-            // The consumer may take its time, and so may a file that plays at its own pace.
-            let idle = frame.unwrap_or(age).min(packet.unwrap_or(age));
-            let excused = self.feed.queue.is_waiting() || (self.feed.spec.realtime && frame.is_some());
-            return if idle > FILE_STALL && !excused {
-                stall("no frame could be read", FILE_STALL)
-            } else {
-                None
-            };
+            // Time in which the consumer was slow, or a frame waited for its time, does not count.
+            let waited = self.feed.queue.waited().unwrap_or(age);
+            let idle = frame.unwrap_or(age).min(packet.unwrap_or(age)).min(waited);
+            return if idle > FILE_STALL { stall("no frame could be read", FILE_STALL) } else { None };
         }
         let limit = self.feed.spec.stall;
         match packet {

@@ -124,7 +124,8 @@ pub(super) fn frame(
     session.saw_frame();
     let (pts, duration) = {
         let mut timeline = lock(&session.feed.timeline);
-        (timeline.frame(running, Instant::now()), timeline.duration())
+        let typical = timeline.typical();
+        (timeline.frame(running, Instant::now()), typical)
     };
     if session.feed.spec.realtime && !session.feed.location.is_live() && !pace(session, pts) {
         return Err(gst::FlowError::Flushing);

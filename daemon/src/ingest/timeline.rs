@@ -3,6 +3,7 @@
 //! In: the running times of packets and decoded frames (absent in some raw streams, wild in damaged files).
 //! Out: stream times in nanoseconds. One per source, used by one session after the other; cannot fail.
 
+use std::collections::VecDeque;
 use std::time::Instant;
 
 /// Forward jumps beyond this are damage, not a pause.
@@ -12,6 +13,9 @@ const STEP_BACK: u64 = 500_000_000;
 /// Duration of a frame until something better is known.
 const DEFAULT_DURATION: u64 = 40_000_000;
 
+/// Distances between frames that are remembered.
+const DISTANCES: usize = 9;
+
 /// A source's clock.
 #[derive(Debug)]
 pub(super) struct Timeline {
@@ -19,8 +23,10 @@ pub(super) struct Timeline {
     offset: Option<i128>,
     /// Stream time of the last frame, and when it came.
     last: Option<(u64, Instant)>,
-    /// Nanoseconds of a frame.
+    /// Nanoseconds of a frame, as the stream says.
     duration: u64,
+    /// The last distances between frames, as they came.
+    distances: VecDeque<u64>,
     /// Whether time outside counts where a session begins (live) or not (a file that starts over).
     outside: bool,
     /// Frames of this session.
@@ -36,6 +42,7 @@ impl Timeline {
             offset: None,
             last: None,
             duration: DEFAULT_DURATION,
+            distances: VecDeque::with_capacity(DISTANCES),
             outside: live,
             frames: 0,
             untimed_packet: None,
@@ -55,13 +62,18 @@ impl Timeline {
             let duration = 1_000_000_000 * u64::from(denominator) / u64::from(numerator);
             if (100_000..=10_000_000_000).contains(&duration) {
                 self.duration = duration;
+                if self.distances.is_empty() {
+                    self.distances.extend([duration; 3]);
+                }
             }
         }
     }
 
-    /// Nanoseconds of a frame.
-    pub(super) fn duration(&self) -> u64 {
-        self.duration
+    /// Nanoseconds from frame to frame as they have come lately: what the stream says may be missing or wrong.
+    pub(super) fn typical(&self) -> u64 {
+        let mut sorted: Vec<u64> = self.distances.iter().copied().collect();
+        sorted.sort_unstable();
+        sorted.get(sorted.len() / 2).copied().unwrap_or(self.duration)
     }
 
     /// Where this session's first picture lies.
@@ -142,6 +154,14 @@ impl Timeline {
                 }
             }
         };
+        if let Some((last, _)) = self.last
+            && !first
+        {
+            if self.distances.len() == DISTANCES {
+                self.distances.pop_front();
+            }
+            self.distances.push_back(pts - last);
+        }
         self.last = Some((pts, now));
         pts
     }
@@ -220,6 +240,23 @@ mod tests {
         let times: Vec<_> =
             (0..3).map(|i| packets.video_packet(None, None, i == 0, now).unwrap().0).collect();
         assert_eq!(times, [0, 20 * MS, 40 * MS]);
+    }
+
+    #[test]
+    fn the_typical_distance_is_what_comes_whatever_the_stream_says() {
+        let now = Instant::now();
+        let mut time = Timeline::new(true);
+        time.set_rate(25, 1);
+        assert_eq!(time.typical(), 40 * MS);
+        let mut before = None;
+        let mut gaps = Vec::new();
+        for second in [0, 1, 2, 3, 4, 5, 6, 7, 20, 21, 22] {
+            let typical = time.typical();
+            let pts = time.frame(Some(second * 1000 * MS), now);
+            gaps.push(gap(before, pts, typical, false) / (1000 * MS));
+            before = Some(pts);
+        }
+        assert_eq!(gaps[5..], [0, 0, 0, 12, 0, 0], "one frame a second is no row of gaps: {gaps:?}");
     }
 
     #[test]
