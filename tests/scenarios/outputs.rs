@@ -50,7 +50,9 @@ fn rtsp_serves_several_viewers_from_one_encoder() {
     let server = RtspServer::start("127.0.0.1", 0).unwrap();
     let url = server.handle().url("yard/wide");
     assert!(url.ends_with(&format!(":{}/yard/wide", server.port())));
-    let output = Arc::new(VideoOut::open(rtsp(&server, "yard/wide")).unwrap());
+    // No key frame comes by itself: a viewer sees something only if one is made for it.
+    let lasting = OutputSpec { keyframe_seconds: Some(600.0), ..rtsp(&server, "yard/wide") };
+    let output = Arc::new(VideoOut::open(lasting).unwrap());
     let pump = Pump::start(Arc::clone(&output));
     until("pictures are pushed", || pump.pushed() > 10);
     let idle = output.status();

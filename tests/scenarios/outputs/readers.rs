@@ -43,11 +43,12 @@ pub fn ffprobe(input: &[&str]) -> serde_json::Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// The first `count` pictures that GStreamer's rtspsrc reads, with their times.
+/// The first `count` pictures that GStreamer's rtspsrc reads, with their times; from a key frame on, since the
+/// decoder would else show what it makes of differences to pictures that it never saw.
 pub fn rtspsrc(url: &str, protocol: &str, count: usize) -> Vec<(Vec<u8>, Duration)> {
     gst::init().unwrap();
     let line = format!(
-        "rtspsrc location={url} protocols={protocol} latency=100 ! rtph264depay ! h264parse ! avdec_h264 ! \
+        "rtspsrc location={url} protocols={protocol} latency=100 ! rtph264depay wait-for-keyframe=true ! h264parse ! avdec_h264 ! \
          videoconvert ! video/x-raw,format=NV12 ! appsink name=sink sync=false"
     );
     let pipeline = gst::parse::launch(&line).unwrap().downcast::<gst::Pipeline>().unwrap();
