@@ -6,9 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 
-use e2e::score::Truth;
+use e2e::score::{self, Seen, Truth};
 use gstreamer as gst;
 use gstreamer::prelude::*;
+use tracker::baseline::GreedyIou;
+use tracker::{Bounds, Coasting, Config, Detection, Tracker, Tuning};
 use watchpost::flow::{Matrix, Picture, Rect};
 use watchpost::jobs::scene::{ExportOptions, export};
 use watchpost::scene::{Action, FrameTruth, LiveScene, Scene, SceneSpec};
@@ -255,4 +257,73 @@ fn an_export_is_complete_and_reads_back() {
     let done = export(&spec, &folder.path().join("raw"), &raw).unwrap();
     assert_eq!(std::fs::metadata(&done.video).unwrap().len(), 10 * (322 * 182 + 322 * 91));
     assert_eq!(Truth::read(&done.truth).frames, truth.frames[..10]);
+}
+
+/// What a good detector makes of a frame: less sure and less exact the less it sees, blind below a fifth.
+fn detections(frame: &FrameTruth, dice: &mut impl FnMut() -> f32) -> Vec<Detection> {
+    let mut found = Vec::new();
+    for person in &frame.people {
+        let score = 0.35 + 0.6 * person.visible - 0.1 * dice().abs();
+        if person.visible < 0.2 || dice() > 0.96 {
+            continue;
+        }
+        let b = person.bounds;
+        let off = 0.02 + 0.08 * (1.0 - person.visible);
+        let bounds = Bounds::new(
+            b[0] + b[2] * off * dice(),
+            b[1] + b[3] * off * dice(),
+            b[2] * (1.0 + off * dice()),
+            b[3] * (1.0 + off * dice()),
+        );
+        found.push(Detection { model: 0, class: 0, kind: 0, score, bounds });
+    }
+    found
+}
+
+#[test]
+fn scenes_can_be_tracked_but_not_by_overlap_alone() {
+    let (mut ours, mut greedy) = (Vec::new(), Vec::new());
+    for seed in [31_u64, 32, 33, 34, 35, 36] {
+        let spec = spec(&format!("scene://people?seed={seed}&seconds=60"));
+        let mut scene = Scene::new(&spec);
+        let mut state: u64 = seed;
+        let mut dice = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 40) as f32 / 8_388_608.0 - 1.0
+        };
+        let mut truth = Truth { scene: scene.truth(), frames: Vec::new() };
+        let (mut tracker, mut baseline) =
+            (Tracker::new(Config::default(), Tuning::default()), GreedyIou::default());
+        let (mut by_tracker, mut by_greedy) = (Vec::new(), Vec::new());
+        let (mut next, mut ids, mut coasting) = (0, Vec::new(), Vec::new());
+        for index in 0..spec.frames().unwrap() {
+            let (_, frame) = scene.frame(index);
+            let found = detections(&frame, &mut dice);
+            let mut new_id = || {
+                next += 1;
+                next
+            };
+            let place = |id: u64, b: &Bounds| (id, Rect::new(b.x, b.y, b.w, b.h));
+            let seen = |ids: &[u64], coasting: &[Coasting]| {
+                let live = ids.iter().zip(&found).filter(|(id, _)| **id != 0);
+                let live = live.map(|(id, d)| place(*id, &d.bounds));
+                let tracks = live.chain(coasting.iter().map(|c| place(c.id, &c.bounds))).collect();
+                Seen { pts: frame.pts, tracks }
+            };
+            let now = frame.pts as f64 * 1e-9;
+            tracker.step(now, &[0], &found, &mut new_id, &mut ids, &mut coasting);
+            by_tracker.push(seen(&ids, &coasting));
+            baseline.step(&found, (0.3, 5), &mut new_id, &mut ids);
+            by_greedy.push(seen(&ids, &[]));
+            truth.frames.push(frame);
+        }
+        let (a, b) = (score::tracks(&truth, &by_tracker), score::tracks(&truth, &by_greedy));
+        let n = truth.scene.crossings.len();
+        eprintln!("seed {seed}, {n} crossings: tracker {a:?}\n  greedy {b:?}");
+        ours.push(a.idf1);
+        greedy.push(b.idf1);
+    }
+    let mean = |all: &[f64]| all.iter().sum::<f64>() / all.len() as f64;
+    eprintln!("IDF1: tracker {:.3} {ours:.3?}, greedy {:.3} {greedy:.3?}", mean(&ours), mean(&greedy));
+    assert!(mean(&ours) >= 0.85 && mean(&ours) > mean(&greedy) + 0.1);
 }
