@@ -34,6 +34,10 @@ pub fn main(command: Command) -> anyhow::Result<()> {
         Command::Plugin(PluginCommand::List { config, json }) => {
             handler::plugin_list(&load(&config.config)?, json)
         }
+        Command::Plugin(PluginCommand::Check(arguments)) => {
+            crate::jobs::plugin::check::run(&arguments, &crate::config::settings::Limits::default())
+        }
+        Command::Plugin(PluginCommand::New(arguments)) => crate::jobs::plugin::new::run(&arguments),
         Command::Plugin(PluginCommand::Command { config, target, name, arguments }) => {
             handler::command(&load(&config.config)?, &target, &name, &arguments)
         }

@@ -96,6 +96,10 @@ pub enum PluginCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Check a plugin's file: size, imports, description, and a few frames.
+    Check(crate::jobs::plugin::CheckArgs),
+    /// Write the skeleton of a new plugin.
+    New(crate::jobs::plugin::NewArgs),
     /// Send a command to a plugin of the running daemon.
     Command {
         /// Which daemon.

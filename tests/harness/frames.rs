@@ -59,6 +59,7 @@ impl Iterator for Frames {
         };
         let mut strides = [0; 3];
         let mut bytes = Vec::new();
+        #[expect(clippy::needless_range_loop, reason = "a plane has a number in three places")]
         for plane in 0..planes {
             strides[plane] = frame.plane_stride()[plane] as usize;
             bytes.push(frame.plane_data(plane as u32).unwrap().to_vec());

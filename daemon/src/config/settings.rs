@@ -37,17 +37,11 @@ pub struct Settings {
 }
 
 /// This box.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct BoxSettings {
     /// Name in topics and payloads; letters, digits, `-`, `_`, `.`. Default: the host's name.
     pub name: String,
-}
-
-impl Default for BoxSettings {
-    fn default() -> Self {
-        Self { name: String::new() }
-    }
 }
 
 /// The MQTT broker, and what goes there.

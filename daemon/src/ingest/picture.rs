@@ -32,7 +32,7 @@ impl Layout {
     /// From the caps of decoded frames; `tagged`: the compressed stream itself says its colorimetry. None where
     /// the caps are not of a format that the appsink asks for.
     pub(super) fn from_caps(caps: &gst::CapsRef, tagged: bool) -> Option<Self> {
-        let info = gst_video::VideoInfo::from_caps(&caps.to_owned()).ok()?;
+        let info = gst_video::VideoInfo::from_caps(caps).ok()?;
         let format = match info.format() {
             gst_video::VideoFormat::Nv12 => PixelFormat::Nv12,
             gst_video::VideoFormat::I420 => PixelFormat::I420,

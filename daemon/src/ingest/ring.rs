@@ -106,8 +106,7 @@ impl PacketRing {
             .packets
             .iter()
             .enumerate()
-            .filter(|(i, p)| is_key(p) && (*i == 0 || p.pts <= pts))
-            .last()
+            .rfind(|(i, p)| is_key(p) && (*i == 0 || p.pts <= pts))
             .map_or(0, |(i, _)| i);
         Clip {
             video: ring.video.clone(),

@@ -5,4 +5,5 @@
 pub mod bench;
 pub mod demo;
 pub mod model;
+pub mod plugin;
 pub mod scene;

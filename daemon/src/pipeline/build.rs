@@ -99,7 +99,7 @@ pub(super) fn build<L: Lane<Tensor = Tensor>>(
         let left_out = registry.counter("stream_frames_left_out_total", &labelled);
         AnySource::Scene(Box::new(SceneFeed::new(name, spec, left_out)))
     } else {
-        AnySource::Ingest(Source::start(SourceSpec::from_settings(name, settings))?)
+        AnySource::Ingest(Box::new(Source::start(SourceSpec::from_settings(name, settings))?))
     };
     // A live stream's frames go on to plugins and outputs while models lag: they need room behind those in flight.
     let credits = Credits::new(settings.in_flight * 4);

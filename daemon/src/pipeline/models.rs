@@ -74,10 +74,10 @@ impl<L: Lane<Tensor = Tensor>> StreamModels<L> {
         let (mut waiting, mut skipped) = (0, 0);
         let size = Size::new(frame.meta.width, frame.meta.height);
         for model in &mut self.uses {
-            if frame.meta.cut || frame.meta.gap > 0 {
-                if let Some(window) = &mut model.window {
-                    window.reset();
-                }
+            if let Some(window) = &mut model.window
+                && (frame.meta.cut || frame.meta.gap > 0)
+            {
+                window.reset();
             }
             let wanted = match &model.window {
                 Some(window) => window.wants(frame.meta.pts),

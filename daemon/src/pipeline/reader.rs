@@ -21,7 +21,7 @@ const LOOK: Duration = Duration::from_millis(100);
 /// Where frames come from.
 pub(super) enum AnySource {
     /// A GStreamer pipeline.
-    Ingest(Source),
+    Ingest(Box<Source>),
     /// A scene that the daemon renders itself.
     Scene(Box<SceneFeed>),
 }

@@ -122,13 +122,14 @@ impl Library {
 
     /// A file that is gone from one name and there under another is the same plugin all along.
     fn follow_renames(&mut self, found: &BTreeSet<PathBuf>) {
-        let same = |stamp: Stamp| stamp.map(|(dev, ino, size, mtime, nanos, ..)| (dev, ino, size, mtime, nanos));
+        let same =
+            |stamp: Stamp| stamp.map(|(dev, ino, size, mtime, nanos, ..)| (dev, ino, size, mtime, nanos));
         let gone: Vec<_> = self.files.keys().filter(|path| !found.contains(*path)).cloned().collect();
         for old in gone {
             let was = self.files.get(&old).and_then(|known| same(known.stamp));
-            let new = found.iter().find(|new| {
-                was.is_some() && !self.files.contains_key(*new) && same(stamp(new)) == was
-            });
+            let new = found
+                .iter()
+                .find(|new| was.is_some() && !self.files.contains_key(*new) && same(stamp(new)) == was);
             if let (Some(new), Some(mut known)) = (new, new.and_then(|_| self.files.remove(&old))) {
                 known.stamp = stamp(new);
                 self.renamed |= known.judged;
@@ -156,10 +157,10 @@ impl Library {
 
     fn verdict(&self, path: &Path) -> Result<Arc<Loaded>, Error> {
         let bytes = loaded::read(path, self.shared.limits.file_mib)?;
-        if let Some(good) = self.files.get(path).and_then(|known| known.good.as_ref()) {
-            if good.hash == loaded::hash(&bytes) {
-                return Ok(Arc::clone(good));
-            }
+        if let Some(good) = self.files.get(path).and_then(|known| known.good.as_ref())
+            && good.hash == loaded::hash(&bytes)
+        {
+            return Ok(Arc::clone(good));
         }
         Loaded::new(&self.shared, path, &bytes).map(Arc::new)
     }

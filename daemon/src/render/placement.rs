@@ -114,7 +114,7 @@ impl Placement {
     }
 
     /// A point of the source in output pixels.
-    pub(super) fn to_output(&self, x: f32, y: f32) -> (f32, f32) {
+    pub(super) fn to_output(self, x: f32, y: f32) -> (f32, f32) {
         let (step_x, step_y) = self.step();
         let out_x = (f64::from(x) - self.x) / step_x + f64::from(self.inner.left);
         let out_y = (f64::from(y) - self.y) / step_y + f64::from(self.inner.top);

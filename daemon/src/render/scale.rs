@@ -202,7 +202,7 @@ fn sum_wide<'a>(weights: &[i16], row: impl Fn(usize) -> &'a [u8], out: &mut [i16
     for (tap, &weight) in weights.iter().enumerate() {
         let weight = u32::from(weight as u16);
         for (sum, sample) in out.iter_mut().zip(row(tap).as_chunks::<2>().0) {
-            *sum += (u32::from(u16::from_le_bytes(*sample)) * weight >> 9) as i16;
+            *sum += ((u32::from(u16::from_le_bytes(*sample)) * weight) >> 9) as i16;
         }
     }
 }

@@ -29,9 +29,4 @@ impl Rng {
     pub fn below(&mut self, n: usize) -> usize {
         (self.bits() % n.max(1) as u64) as usize
     }
-
-    /// Normal with mean 0 and standard deviation 1 (sum of twelve).
-    pub fn normal(&mut self) -> f32 {
-        (0..12).map(|_| self.unit()).sum::<f32>() - 6.0
-    }
 }

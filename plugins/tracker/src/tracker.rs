@@ -221,7 +221,7 @@ impl Tracker {
         self.select(|track| track.phase != Phase::Tentative);
         let high = std::mem::take(&mut self.high);
         let low = std::mem::take(&mut self.low);
-        self.stage(now, found, &high, |t, d, now, tuning| associate::confident(t, d, now, tuning));
+        self.stage(now, found, &high, associate::confident);
         // Live tracks left over with doubtful detections.
         self.select(|track| track.phase == Phase::Live);
         self.stage(now, found, &low, |t, d, _, tuning| associate::doubtful(t, d, tuning));
@@ -230,7 +230,7 @@ impl Tracker {
         self.stage(now, found, &high, associate::regained);
         // Newcomers with what is left.
         self.select(|track| track.phase == Phase::Tentative);
-        self.stage(now, found, &high, |t, d, now, tuning| associate::confident(t, d, now, tuning));
+        self.stage(now, found, &high, associate::confident);
         self.birth(now, found, &high);
         self.high = high;
         self.low = low;

@@ -16,7 +16,10 @@ fn breaches() -> Vec<(Value, &'static str)> {
         (json!({ "behave": "loop" }), "process took more than 50 ms of CPU time (limits.call_ms)"),
         (json!({ "behave": "memory" }), "the limit is 64 MiB (limits.memory_mib)"),
         (json!({ "behave": "recursion" }), "used up its stack"),
-        (json!({ "behave": "large-recursion" }), "touched memory that it does not have; a recursion too deep"),
+        (
+            json!({ "behave": "large-recursion" }),
+            "touched memory that it does not have; a recursion too deep",
+        ),
         (json!({ "behave": "trap" }), "built to trap at frame"),
         (json!({ "behave": "exit" }), "called exit"),
         (
@@ -206,10 +209,8 @@ fn a_wrong_configuration_is_refused_by_key() {
     for (case, (config, says)) in cases.into_iter().enumerate() {
         let stream = format!("door-{case}");
         let says = says.replace("door", &stream);
-        let mut row = bench.row(
-            &stream,
-            &[("odd", "misbehave", config.clone()), ("fine", "misbehave", json!({}))],
-        );
+        let mut row =
+            bench.row(&stream, &[("odd", "misbehave", config.clone()), ("fine", "misbehave", json!({}))]);
         let given = frames(&mut row, &stream, 0..5);
         assert!(given.iter().all(|given| given.objects.len() == 3));
         let status = row.status();

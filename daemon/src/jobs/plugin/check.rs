@@ -94,8 +94,14 @@ fn print(found: &Inspection, limits: &Limits) {
             limits.call_ms
         );
         println!("  memory      {:.1} MiB of {} (limits.memory_mib)", mib(trial.memory), limits.memory_mib);
-        println!("  state       {} bytes of {} MiB (limits.snapshot_mib)", trial.state_bytes, limits.snapshot_mib);
-        println!("  results     {} events, {} views, {} states, {} shapes", trial.events, trial.views, trial.states, trial.shapes);
+        println!(
+            "  state       {} bytes of {} MiB (limits.snapshot_mib)",
+            trial.state_bytes, limits.snapshot_mib
+        );
+        println!(
+            "  results     {} events, {} views, {} states, {} shapes",
+            trial.events, trial.views, trial.states, trial.shapes
+        );
     }
     for doubt in &trial.doubts {
         println!("  DOUBT       {doubt}");

@@ -56,10 +56,7 @@ pub fn new(arguments: &NewArgs) -> anyhow::Result<PathBuf> {
         good && name.len() <= 64 && name.starts_with(|c: char| c.is_ascii_lowercase()),
         "\"{name}\" is no name for a plugin: lower-case words joined by hyphens, such as people-counter"
     );
-    let type_name: String = words
-        .iter()
-        .map(|word| word[..1].to_ascii_uppercase() + &word[1..])
-        .collect();
+    let type_name: String = words.iter().map(|word| word[..1].to_ascii_uppercase() + &word[1..]).collect();
     let folder = arguments.dir.join(name);
     if folder.exists() {
         bail!("{} exists; choose another name or --dir", folder.display());
@@ -107,8 +104,7 @@ mod tests {
     #[test]
     fn writes_every_file_once_and_leaves_no_blanks() {
         let dir = tempfile::tempdir().unwrap();
-        let arguments =
-            NewArgs { name: "people-counter".into(), dir: dir.path().to_owned(), json: false };
+        let arguments = NewArgs { name: "people-counter".into(), dir: dir.path().to_owned(), json: false };
         let folder = new(&arguments).unwrap();
         for (path, _) in FILES.iter().chain(SDK) {
             let text = fs::read_to_string(folder.join(path)).unwrap();
