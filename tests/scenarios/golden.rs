@@ -102,6 +102,7 @@ impl Tally {
         for (wanted, golden) in reference.iter().enumerate() {
             let [left, top, right, bottom] = golden.corners;
             let bounds = Rect::from_corners(left, top, right, bottom);
+            #[expect(clippy::needless_range_loop, reason = "one number for several columns")]
             for given in 0..objects.len() {
                 if labels[objects.classes[given] as usize] == golden.label {
                     pairs.push((bounds.iou(&objects.bounds[given]), wanted, given));

@@ -331,7 +331,7 @@ fn starts_and_stops() {
             until("every output runs", || output.status().state == OutputState::Running);
         }
         // Every other time the viewer is still there when everything stops.
-        let viewer = (number % 2 == 0).then_some(viewer);
+        let viewer = number.is_multiple_of(2).then_some(viewer);
         drop(pumps);
         for output in outputs {
             assert_eq!(close(output).error, None);

@@ -44,7 +44,9 @@ fn remux(recorded: &Recorded, path: &Path) {
         let (_, source) = sources.iter().find(|(kind, _)| *kind == packet.kind).unwrap();
         source.push_buffer(buffer).unwrap();
     }
-    sources.iter().for_each(|(_, source)| drop(source.end_of_stream().unwrap()));
+    for (_, source) in &sources {
+        source.end_of_stream().unwrap();
+    }
     let end = pipeline.bus().unwrap().timed_pop_filtered(
         gst::ClockTime::from_seconds(60),
         &[gst::MessageType::Eos, gst::MessageType::Error],
