@@ -102,7 +102,6 @@ impl Tally {
         for (wanted, golden) in reference.iter().enumerate() {
             let [left, top, right, bottom] = golden.corners;
             let bounds = Rect::from_corners(left, top, right, bottom);
-            #[expect(clippy::needless_range_loop, reason = "one number for several columns")]
             for given in 0..objects.len() {
                 if labels[objects.classes[given] as usize] == golden.label {
                     pairs.push((bounds.iou(&objects.bounds[given]), wanted, given));
@@ -126,10 +125,10 @@ impl Tally {
             }
         }
         // An object whose partner in the reference lies just below the bound is none further.
-        for given in 0..objects.len() {
-            if objects.scores[given] > LEAST {
+        for (score, paired) in objects.scores.iter().zip(&paired) {
+            if *score > LEAST {
                 self.given += 1;
-                self.further += usize::from(!paired[given]);
+                self.further += usize::from(!paired);
             }
         }
     }
