@@ -32,6 +32,7 @@ const UNSAFE_FILES: &[(&str, &str)] = &[
     ("daemon/src/plugins/bindings.rs", "wasmtime's generated bindings of the plugin contract"),
     ("plugin-sdk/rust/src/bindings.rs", "wit-bindgen's generated bindings of the plugin contract"),
     ("daemon/src/infer/version.rs", "asks ONNX Runtime's library for its version, which ort keeps to itself"),
+    ("tests/misbehave/examples/minimal.rs", "wit-bindgen's generated bindings of the world minimal"),
     ("daemon/src/preprocess/simd.rs", "calls kernels compiled for AVX2, and gathers"),
 ];
 

@@ -127,4 +127,6 @@ pub enum ModelCommand {
 pub enum BenchCommand {
     /// Preprocessing of one picture, beside a copy of its bytes and a plain two-pass way.
     Preprocess(crate::jobs::bench::preprocess::PreprocessArgs),
+    /// A plugin's call: with no objects, and for each further one.
+    Plugin(crate::jobs::bench::plugin::PluginArgs),
 }

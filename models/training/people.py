@@ -19,7 +19,9 @@ import scenes
 
 WIDTH, HEIGHT = scenes.PEOPLE_SIZE
 STRIDES = (8, 16, 32)
-CLASSES = 2
+CLASSES, BALL = 2, 1
+# Weight of a ball's cells against a person's: it is one among many people.
+BALL_WEIGHT = 4.0
 MEAN, STD = 114.0, 64.0
 SHOWN, HIDDEN = 0.2, 0.06
 
@@ -124,6 +126,9 @@ def assign(raw, boxes, cells, truth):
     # A ball is smaller than a cell: every object claims at least the cells around its centre.
     inside = (away < torch.maximum(truth[:, None, 3:5] / 2, 0.6 * cells[None, :, 2:3])).all(-1)
     near = (away < 1.5 * cells[None, :, 2:3]).all(-1)
+    # Coarser cells do not see a ball, and it has so few that all around it are taken.
+    ball = truth[:, 0] == BALL
+    near &= ~(ball[:, None] & (cells[None, :, 2] > STRIDES[0]))
     weak = truth[:, 5] < SHOWN
     ignore |= ((inside & near) & weak[:, None]).any(0)
     iou = overlaps(truth[:, 1:5], boxes)
@@ -133,7 +138,7 @@ def assign(raw, boxes, cells, truth):
     cost = score_cost + 3.0 * -(iou + 1e-6).log() + 1e5 * ~(inside & near)
     cost[weak] = 1e9
     best, _ = iou.topk(8, dim=1)
-    wanted = best.sum(1).int().clamp(1, 6)
+    wanted = torch.where(ball, 4, best.sum(1).int().clamp(1, 6))
     matched = torch.zeros_like(cost, dtype=torch.bool)
     for row in range(len(truth)):
         if not weak[row]:
@@ -160,10 +165,12 @@ def loss_of(raw, truths, cells):
         taken = answer >= 0
         target = taken.float()
         obj = F.binary_cross_entropy_with_logits(raw[index, :, 4], target, reduction="none")
-        total_obj = total_obj + obj[~ignore].sum()
         if not taken.any():
+            total_obj = total_obj + obj[~ignore].sum()
             continue
         rows = truth[answer[taken]]
+        worth = 1 + (BALL_WEIGHT - 1) * (rows[:, 0] == BALL).float()
+        total_obj = total_obj + obj[~ignore & ~taken].sum() + (obj[taken] * worth).sum()
         mine = boxes[index, taken]
         low = torch.maximum(mine[:, :2] - mine[:, 2:] / 2, rows[:, 1:3] - rows[:, 3:5] / 2)
         high = torch.minimum(mine[:, :2] + mine[:, 2:] / 2, rows[:, 1:3] + rows[:, 3:5] / 2)
@@ -171,13 +178,17 @@ def loss_of(raw, truths, cells):
         overlap = inner / (mine[:, 2:].prod(1) + rows[:, 3:5].prod(1) - inner + 1e-6)
         stride = cells[taken, 2:3]
         wanted = torch.cat([rows[:, 1:3] / stride - cells[taken, :2], (rows[:, 3:5] / stride).log()], 1)
-        total_l1 = total_l1 + F.smooth_l1_loss(raw[index, taken, :4], wanted, reduction="sum", beta=0.1)
-        total_box = total_box + (1 - overlap * overlap).sum()
+        total_l1 = total_l1 + _sum(F.smooth_l1_loss(raw[index, taken, :4], wanted, reduction="none", beta=0.1), worth)
+        total_box = total_box + ((1 - overlap * overlap) * worth).sum()
         label = F.one_hot(rows[:, 0].long(), CLASSES) * overlap.detach().clamp(0, 1).sqrt()[:, None]
-        total_cls = total_cls + F.binary_cross_entropy_with_logits(raw[index, taken, 5:], label, reduction="sum")
+        total_cls = total_cls + _sum(F.binary_cross_entropy_with_logits(raw[index, taken, 5:], label, reduction="none"), worth)
         positives += int(taken.sum())
     scale = 1 / max(positives, 1)
     return (4 * total_box + total_obj + total_cls + 1.0 * total_l1) * scale, total_box * scale
+
+
+def _sum(values, worth):
+    return (values.sum(1) * worth).sum()
 
 
 class Batches:
@@ -193,6 +204,8 @@ class Batches:
         known = {scene["seed"] for scene in self.scenes}
         self.scenes += scenes.load(self.work, "train", ["pictures", "objects"], known=known)
         self.entries = [(n, i) for n, scene in enumerate(self.scenes) for i in range(len(scene["pictures"]))]
+        # Pictures with a ball are shown three times as often.
+        self.entries += 2 * [(n, i) for n, i in self.entries if (self.scenes[n]["objects"][i][:, 0] == BALL).any()]
         if len(self.scenes) > len(known):
             print(f"{len(self.entries)} pictures of {len(self.scenes)} scenes", flush=True)
 

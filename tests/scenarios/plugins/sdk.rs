@@ -2,8 +2,10 @@
 //! still do.
 
 use std::fs;
+use std::process::Command;
 
-use e2e::plugins::{Bench, context, frame, frames, install};
+use e2e::daemon::binary;
+use e2e::plugins::{Bench, context, frame, frames, install, wasm};
 use serde_json::json;
 use watchpost::config::settings::{Limits, PluginUse, Polygon};
 use watchpost::flow::{Change, ShapeKind};
@@ -62,4 +64,53 @@ fn binaries_of_published_contracts_still_run() {
         assert_eq!((status.calls, status.failures, status.errors), (30, 0, 0), "{status:?}");
         row.stop();
     }
+}
+
+/// Runs a program to its end, and shows what it said where it fails.
+fn run(command: &mut Command) -> String {
+    let done = command.output().unwrap();
+    let (said, wrong) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+    assert!(done.status.success(), "{command:?}\n{said}\n{wrong}");
+    said.into_owned()
+}
+
+#[test]
+fn a_new_plugin_builds_passes_its_tests_and_is_accepted() {
+    let folder = tempfile::tempdir().unwrap();
+    run(Command::new(binary()).args(["plugin", "new", "door-counter", "--dir"]).arg(folder.path()));
+    let made = folder.path().join("door-counter");
+    // The registry is not asked: the versions are those that the workspace was built with.
+    fs::copy(e2e::data::root().join("Cargo.lock"), made.join("Cargo.lock")).unwrap();
+    let target = e2e::data::root().join("target/tmp/new-plugin");
+    let cargo = || {
+        let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        command.current_dir(&made).env("CARGO_TARGET_DIR", &target);
+        command
+    };
+    run(cargo().args(["test", "--offline"]));
+    run(cargo().args(["build", "--offline", "--target", "wasm32-wasip2"]));
+    let file = target.join("wasm32-wasip2/debug/door_counter.wasm");
+    let said = run(Command::new(binary()).args(["plugin", "check", "--json"]).arg(file));
+    let found: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(found["name"], "door-counter");
+    assert_eq!(found["trial"]["frames"], 250);
+    assert_eq!(found["trial"]["doubts"], json!([]));
+    assert!(found["trial"]["states"].as_u64().unwrap() > 0);
+}
+
+#[test]
+fn a_check_says_what_is_wrong() {
+    let check = |name: &str, entry: &str| {
+        let mut command = Command::new(binary());
+        command.args(["plugin", "check", "--entry", entry]).arg(wasm(name));
+        let done = command.output().unwrap();
+        (done.status.code().unwrap(), String::from_utf8(done.stderr).unwrap())
+    };
+    assert_eq!(check("misbehave", "{}").0, 0);
+    let (status, said) = check("misbehave", r#"{ "behave": "loop", "from": 9 }"#);
+    assert!(status == 1 && said.contains("failed its trial: process took more than 50 ms"), "{said}");
+    let (status, said) = check("misbehave", r#"{ "behave": "dance" }"#);
+    assert!(status == 1 && said.contains("refuses its configuration: behave: "), "{said}");
+    let (status, said) = check("sockets", "{}");
+    assert!(status == 1 && said.contains("imports wasi:sockets/"), "{said}");
 }

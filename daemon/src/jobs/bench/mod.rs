@@ -1,3 +1,4 @@
 //! `watchpost bench`: measures the parts of the daemon beside floors in the same run; each file is one part.
 
+pub mod plugin;
 pub mod preprocess;

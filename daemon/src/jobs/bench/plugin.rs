@@ -1,0 +1,186 @@
+//! `watchpost bench plugin`: what a call of a plugin costs, with no objects and for each further one.
+//!
+//! In: a component; one that gives back each object changed, such as the example `echo` of the tests, shows the
+//! host's share alone. Out: nanoseconds of the row's whole call, with its checks, beside a copy of the same
+//! columns as the floor. Works in a temporary folder; nothing is asserted.
+
+use std::hint::black_box;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Context, bail};
+use serde::Serialize;
+
+use crate::config::manifest::Task;
+use crate::config::settings::{Limits, Paths, PluginUse};
+use crate::flow::{FrameMeta, Objects, Rect, Run, Size};
+use crate::plugins::{Compiler, Host, HostOptions, InstanceState, StreamContext, StreamModel, StreamPlugins};
+use crate::telemetry::Registry;
+
+/// Objects of a full frame.
+const FULL: usize = 1000;
+/// Objects of a busy frame.
+const BUSY: usize = 50;
+
+/// What to measure.
+#[derive(Debug, Clone, clap::Args)]
+pub struct PluginArgs {
+    /// The component
+    pub file: PathBuf,
+    /// Its configuration, as JSON
+    #[arg(long, value_name = "JSON", default_value = "{}")]
+    pub entry: String,
+    /// Calls of each kind; the median of 20 batches counts
+    #[arg(long, default_value_t = 20_000, value_name = "N")]
+    pub repeat: u64,
+    /// One JSON object instead of text
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What was measured, nanoseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct PluginFigures {
+    /// A call with no objects.
+    pub empty: f64,
+    /// Each further object.
+    pub each: f64,
+    /// A call with 50 objects.
+    pub busy: f64,
+    /// Copying one object's columns twice: what no boundary could save.
+    pub floor_each: f64,
+}
+
+/// Measures.
+///
+/// # Errors
+/// Where the host refuses the component or its configuration, or the plugin fails.
+pub fn measure(args: &PluginArgs) -> anyhow::Result<PluginFigures> {
+    let folder = tempfile::tempdir()?;
+    let plugins = folder.path().join("plugins");
+    std::fs::create_dir(&plugins)?;
+    let name = plugins.join("bench.wasm");
+    std::fs::copy(&args.file, &name).with_context(|| format!("reading {}", args.file.display()))?;
+    let host = Host::new(HostOptions {
+        paths: Paths {
+            state: folder.path().join("state"),
+            cache: folder.path().join("cache"),
+            plugins: vec![plugins],
+            ..Paths::default()
+        },
+        limits: Limits::default(),
+        compiler: Compiler::own()?,
+        metrics: Registry::new(),
+        on_notice: None,
+    })?;
+    let Some(plugin) = host.plugins().into_iter().next() else {
+        bail!("{} is no plugin", args.file.display())
+    };
+    if let Some(error) = plugin.error {
+        bail!("{error}");
+    }
+    let config = serde_json::from_str(&args.entry).context("--entry is no JSON object")?;
+    let used = PluginUse { order: 0, use_: Some(plugin.name), enabled: true, config };
+    let context = StreamContext {
+        stream: "bench".into(),
+        models: vec![StreamModel {
+            name: "people".into(),
+            task: Task::Detect,
+            labels: vec!["person".into()],
+            rate: 0.0,
+        }],
+        size: Size::new(1280, 720),
+        rate: 25.0,
+        zones: std::collections::BTreeMap::new(),
+    };
+    let mut row = StreamPlugins::new(&host, &context, &[("bench".to_owned(), used)].into())?;
+    let mut clock = Clock { row: &mut row, index: 0, batch: (args.repeat / 20).max(1) };
+    let (few, many) = (clock.nanoseconds(0), clock.nanoseconds(FULL));
+    let busy = clock.nanoseconds(BUSY);
+    let status = row.status().remove(0);
+    row.stop();
+    if status.state != InstanceState::Running || status.failures + status.errors > 0 {
+        bail!("the plugin failed: {}", status.message);
+    }
+    let columns = objects(FULL);
+    let floor = median((0..20).map(|_| {
+        let begun = Instant::now();
+        for _ in 0..100 {
+            black_box(black_box(&columns).clone());
+            black_box(black_box(&columns).clone());
+        }
+        begun.elapsed().as_secs_f64() * 1e9 / 100.0
+    }));
+    let per = |time: f64| time / FULL as f64;
+    Ok(PluginFigures { empty: few, each: per(many - few), busy, floor_each: per(floor) })
+}
+
+/// Measures and prints.
+///
+/// # Errors
+/// As [`measure`].
+pub fn run(args: &PluginArgs) -> anyhow::Result<()> {
+    let found = measure(args)?;
+    if args.json {
+        println!("{}", serde_json::to_string(&found)?);
+        return Ok(());
+    }
+    println!("plugin call, no objects     {:8.0} ns    budget 1000", found.empty);
+    println!(
+        "each object, in and out     {:8.2} ns    budget 10, copying alone {:.2}",
+        found.each, found.floor_each
+    );
+    println!("plugin call, {BUSY} objects     {:8.0} ns", found.busy);
+    Ok(())
+}
+
+struct Clock<'a> {
+    row: &'a mut StreamPlugins,
+    index: u64,
+    batch: u64,
+}
+
+impl Clock<'_> {
+    /// Median time of a call with so many objects.
+    fn nanoseconds(&mut self, count: usize) -> f64 {
+        let all = objects(count);
+        let runs = [Run { model: 0, begin: 0, end: 0 }];
+        let mut spare: Vec<Objects> = Vec::new();
+        median((0..21).map(|_| {
+            // The objects belong to the frame: making them is not the call's work.
+            spare.clear();
+            spare.extend((0..self.batch).map(|_| all.clone()));
+            let begun = Instant::now();
+            for objects in spare.drain(..) {
+                let meta = FrameMeta {
+                    stream: "bench".into(),
+                    index: self.index,
+                    pts: self.index * 40_000,
+                    captured: 0,
+                    width: 1280,
+                    height: 720,
+                    cut: false,
+                    motion: 0.0,
+                    gap: 0,
+                };
+                self.index += 1;
+                black_box(self.row.process(&meta, &runs, objects, &[]));
+            }
+            begun.elapsed().as_secs_f64() * 1e9 / self.batch as f64
+        }))
+    }
+}
+
+fn objects(count: usize) -> Objects {
+    let mut objects = Objects::default();
+    for n in 0..count {
+        objects.push(0, 0, 0.9, Rect::new(n as f32, 100.0, 40.0, 120.0));
+    }
+    objects
+}
+
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
