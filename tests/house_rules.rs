@@ -37,7 +37,8 @@ const UNSAFE_FILES: &[(&str, &str)] = &[
 ];
 
 /// Files that may sleep, and why that is no synchronisation.
-const SLEEPERS: &[(&str, &str)] = &[];
+const SLEEPERS: &[(&str, &str)] =
+    &[("daemon/src/app/demo.rs", "`demo --seconds N` ends after that time: the time is what is asked for")];
 
 struct Source {
     /// Path below the root, with slashes.
@@ -168,7 +169,8 @@ fn tasks_and_threads_have_owners() {
     for source in files("rs").iter().filter(|source| source.name != "tests/house_rules.rs") {
         for (number, line) in code(source) {
             for banned in ["tokio::spawn(", "process::exit(", "mem::forget("] {
-                if line.contains(banned) {
+                // Plugins built to misbehave may.
+                if line.contains(banned) && !source.name.starts_with("tests/misbehave/") {
                     problems.push(format!("{}:{number}: {banned}", source.name));
                 }
             }

@@ -193,7 +193,8 @@ fn whole_way(video: &Path, rate: f64, model: &str, models: &str, alerts: bool) {
     let wide = format!("rtsp://127.0.0.1:{port}/east/wide");
     let (_, _, fps) = probe(&wide);
     assert!((fps / rate - 1.0).abs() < 0.2, "over RTSP: {fps:.1} fps, the source has {rate}");
-    for picture in pictures(&wide, 3) {
+    // A viewer who joins late may see the rest of a group of pictures whose key frame it never got.
+    for picture in pictures(&wide, 60).split_off(57) {
         let psnr = best_match(&picture, &source);
         assert!(psnr > 26.0, "the wide picture is not the source's: {psnr:.1} dB at best");
     }

@@ -441,7 +441,7 @@ mod tests {
                 assert!(game.advance(t));
                 let (ball, _) = game.ball(t);
                 assert!(ball[0].abs() < court.half + 1.5, "{ball:?}");
-                assert!(ball[1] > 0.0 && ball[1] < 8.0, "{ball:?}");
+                assert!(ball[1] > 0.0 && ball[1] < 9.0, "{ball:?}");
                 assert!(ball[2] > court.near - 1.5 && ball[2] < court.far + 1.5, "{ball:?}");
                 if game.now.owner.is_some() {
                     owned += 1;
