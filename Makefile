@@ -73,8 +73,11 @@ run demo: build
 ## Check
 
 test: build
-	$(WASM) build --release --locked --target wasm32-wasip2 -p misbehave
-	$(CARGO) test --release --locked --workspace --all-targets -- --test-threads=2
+	$(WASM) build --release --locked --target wasm32-wasip2 -p misbehave --lib --examples
+	$(CARGO) test --release --locked --workspace --lib --bins -- --test-threads=2
+	$(CARGO) test --release --locked -p e2e --test house_rules
+	# One at a time: each starts servers and a daemon, and one of them keeps the machine busy on purpose.
+	$(CARGO) test --release --locked -p e2e --test scenarios -- --test-threads=1
 	$(CARGO) test --release --locked --doc -p watchpost-plugin
 
 accept: build

@@ -164,7 +164,8 @@ fn encoder(spec: &OutputSpec) -> Result<gst::Element, String> {
     let file = matches!(spec.target, Target::Mp4 { .. });
     let pixels = spec.size.width * spec.size.height;
     let cores = std::thread::available_parallelism().map_or(1, usize::from) as u32;
-    let threads = (1 + pixels / (640 * 360)).min(4).min(cores);
+    // Live, threads would be slices: pictures in several parts, of which viewers were seen to show only one.
+    let threads = if file { (1 + pixels / (640 * 360)).min(4).min(cores) } else { 1 };
     let per_key = f64::from(spec.rate.0) / f64::from(spec.rate.1) * spec.keyframe_ns() as f64 / 1e9;
     let builder = make("x264enc")
         .property_from_str("speed-preset", if pixels > 1280 * 720 { "superfast" } else { "veryfast" })

@@ -62,7 +62,7 @@ mod tests {
 
     #[test]
     fn a_finite_scene_starts_plays_in_order_and_ends() {
-        let spec = SceneSpec::parse("scene://people?seed=3&size=160x90&fps=50&seconds=0.2").unwrap();
+        let spec = SceneSpec::parse("scene://people?seed=3&size=160x90&fps=10&seconds=1").unwrap();
         let mut feed = SceneFeed::new("s", spec, Counter::new());
         assert!(matches!(feed.next(), SourceEvent::Started(info) if info.live));
         let mut frames = Vec::new();

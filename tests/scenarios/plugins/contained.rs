@@ -171,8 +171,10 @@ fn a_slow_plugin_survives_a_busy_machine() {
     let mut amount = 1_000_000;
     let config = |amount: u64| json!({ "behave": "slow", "amount": amount });
     loop {
-        let mut row = bench.row("probe", &[("slow", "misbehave", config(amount))]);
-        frames(&mut row, "probe", 0..3);
+        // Figures are kept by stream, over rows: each round is a stream of its own.
+        let probe = format!("probe-{amount}");
+        let mut row = bench.row(&probe, &[("slow", "misbehave", config(amount))]);
+        frames(&mut row, &probe, 0..3);
         if row.status()[0].p50_seconds > 0.02 || amount > 1 << 34 {
             break;
         }
@@ -182,7 +184,7 @@ fn a_slow_plugin_survives_a_busy_machine() {
     std::thread::scope(|scope| {
         let _stop = AtEnd(&stop);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        for _ in 0..cores * 24 {
+        for _ in 0..cores * 16 {
             scope.spawn(|| {
                 let mut number = 1u64;
                 while !stop.load(Ordering::Relaxed) {
