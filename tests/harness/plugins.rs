@@ -99,7 +99,7 @@ impl Notices {
 
 /// A host with folders of its own.
 pub struct Bench {
-    /// The host; `None` after [`Bench::crash`].
+    /// The host; `None` after `Bench::crash`.
     pub host: Option<Host>,
     /// What it said.
     pub notices: Notices,
@@ -153,7 +153,7 @@ impl Bench {
     /// The host.
     ///
     /// # Panics
-    /// After [`Bench::crash`].
+    /// After `Bench::crash`.
     #[must_use]
     pub fn host(&self) -> &Host {
         self.host.as_ref().unwrap()
