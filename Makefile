@@ -2,7 +2,6 @@
 #
 #   make run       build everything and start the demo: a rendered scene, shipped models and plugins, own broker
 #   make test      all tests
-#   make accept    the twenty held-out scenes (about an hour); make test runs three of them
 #   make bench     the CPU budgets, as ratios measured in one run
 #   make lint      rustfmt --check, clippy -D warnings
 #   make audit     what can be said of the dependency tree offline
@@ -27,7 +26,7 @@ MACHINE := $(shell uname -m)
 
 export ORT_DYLIB_PATH := $(CURDIR)/$(ONNXRUNTIME)
 
-.PHONY: help setup setup-train build plugins run demo test accept bench fmt lint doc audit train clean
+.PHONY: help setup setup-train build plugins run demo test bench fmt lint doc audit train clean
 
 help:
 	@sed -n '/^#   make/s/^# *//p' Makefile
@@ -80,11 +79,13 @@ test: build
 	$(CARGO) test --release --locked -p e2e --test scenarios -- --test-threads=1
 	$(CARGO) test --release --locked --doc -p watchpost-plugin
 
-accept: build
-	WATCHPOST_ACCEPT_SCENES=all $(CARGO) test --release --locked -p e2e --test scenarios -- --nocapture --test-threads=1 accept
-
 bench: build
-	$(WATCHPOST) bench
+	$(WASM) build --release --locked --target wasm32-wasip2 -p misbehave --examples
+	$(WATCHPOST) bench plugin target/wasm32-wasip2/release/examples/echo.wasm
+	$(WATCHPOST) bench preprocess
+	@[ -x target/bench-venv/bin/python ] || { python3 -m venv target/bench-venv && \
+	  target/bench-venv/bin/python -m pip install -q --disable-pip-version-check numpy opencv-python-headless; }
+	target/bench-venv/bin/python tests/bench/opencv_preprocess.py $(WATCHPOST)
 
 fmt:
 	$(CARGO) fmt --all
@@ -106,10 +107,11 @@ audit:
 ## Train (never part of `make test`)
 
 setup-train: setup
-	@dpkg-query -W python3-torch >/dev/null 2>&1 || { $(SUDO) apt-get update -q && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends python3-torch python3-numpy; }
+	@for p in python3-torch python3-numpy python3-pil ffmpeg; do dpkg-query -W $$p >/dev/null 2>&1 || { $(SUDO) apt-get update -q && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$p; }; done
+	@[ -d target/train-python ] || /usr/bin/python3 -m pip install -q --disable-pip-version-check --target target/train-python onnxruntime==$(ONNXRUNTIME_VERSION)
 
 train: build setup-train
-	models/training/run.sh
+	PYTHONPATH=$(CURDIR)/target/train-python models/training/run.sh
 
 clean:
 	$(CARGO) clean
