@@ -12,9 +12,11 @@ enum Class {
     Fails(&'static str),
     /// It does not even start, and the error holds this.
     Refused(&'static str),
+    /// As [`Class::Fails`], with one text or the other.
+    FailsOr(&'static str, &'static str),
 }
 
-use Class::{Fails, Frames, Refused};
+use Class::{Fails, FailsOr, Frames, Refused};
 
 /// Frame counts are ranges where decoders may differ in what they conceal.
 const FILES: [(&str, Class); 35] = [
@@ -42,7 +44,8 @@ const FILES: [(&str, Class); 35] = [
     ("minimal.mp4", Frames(1, 1)),
     ("no_timescale.mp4", Fails("no playable streams")),
     ("noise.mp4", Fails("typefind")),
-    ("short-cenc.mp4", Fails("encrypted")),
+    // Once in some hundred runs GStreamer posts no error for it; then the stall limit speaks.
+    ("short-cenc.mp4", FailsOr("encrypted", "no frame could be read for 20s")),
     ("sps_subsetsps_bothVUI.264", Fails("avdec_h264")),
     ("test_case_1185230.mp4", Fails("avdec_h264")),
     ("text.mp4", Fails("typefind")),
@@ -80,10 +83,11 @@ fn every_damaged_file_ends_in_frames_or_in_a_clear_error() {
             (Frames(least, most), Ok(played)) => {
                 played.failed.is_none() && (*least..=*most).contains(&played.frames.len())
             }
-            (Fails(text), Ok(played)) => {
+            (Fails(text) | FailsOr(text, _), Ok(played)) => {
+                let other = if let FailsOr(_, other) = class { other } else { text };
                 let named = |error: &watchpost::ingest::IngestError| {
                     let error = error.to_string();
-                    error.contains(text) && error.contains(name)
+                    (error.contains(text) || error.contains(other)) && error.contains(name)
                 };
                 played.frames.is_empty() && played.failed.as_ref().is_some_and(named)
             }
