@@ -4,7 +4,8 @@
 //! waited for by predicate. The broker's process and the subscriber's thread end when dropped. Failures
 //! panic with what happened; they are failures of the test.
 
-use std::net::{TcpListener, TcpStream};
+use crate::daemon::free_port;
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -16,12 +17,6 @@ use serde_json::Value;
 
 /// How long anything is waited for.
 pub const PATIENCE: Duration = Duration::from_secs(30);
-
-/// A port that is free now.
-#[must_use]
-pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
 
 /// Waits until `condition`, or panics.
 pub fn until(what: &str, mut condition: impl FnMut() -> bool) {

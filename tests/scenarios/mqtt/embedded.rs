@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use e2e::mosquitto::{Subscriber, free_port, until};
+use e2e::daemon::free_port;
+use e2e::mosquitto::{Subscriber, until};
 use watchpost::flow::State;
 use watchpost::publish::{ConnectionState, PublishSettings};
 

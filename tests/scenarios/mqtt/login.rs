@@ -38,7 +38,7 @@ fn a_refused_login_is_no_connection_and_is_said_without_the_password() {
 #[test]
 fn a_broker_that_is_away_is_said_and_events_wait() {
     let state = tempfile::tempdir().unwrap();
-    let box_ = Box::start(&mqtt(&format!("mqtt://127.0.0.1:{}", e2e::mosquitto::free_port())), state.path());
+    let box_ = Box::start(&mqtt(&format!("mqtt://127.0.0.1:{}", e2e::daemon::free_port())), state.path());
     box_.events(0..2);
     until("the broker is missed", || box_.status().state == ConnectionState::Unreachable);
     assert!(box_.status().error.unwrap().contains("refused"), "the system's reason is said");
