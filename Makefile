@@ -2,6 +2,7 @@
 #
 #   make run       build everything and start the demo: a rendered scene, shipped models and plugins, own broker
 #   make test      all tests
+#   make accept    the acceptance: twenty rendered scenes through the whole daemon (a quarter of an hour)
 #   make bench     the CPU budgets, as ratios measured in one run
 #   make lint      rustfmt --check, clippy -D warnings
 #   make audit     what can be said of the dependency tree offline
@@ -26,7 +27,7 @@ MACHINE := $(shell uname -m)
 
 export ORT_DYLIB_PATH := $(CURDIR)/$(ONNXRUNTIME)
 
-.PHONY: help setup setup-train build plugins run demo test bench fmt lint doc audit train clean
+.PHONY: help setup setup-train build plugins run demo test accept bench fmt lint doc audit train clean
 
 help:
 	@sed -n '/^#   make/s/^# *//p' Makefile
@@ -78,6 +79,9 @@ test: build
 	# One at a time: each starts servers and a daemon, and one of them keeps the machine busy on purpose.
 	$(CARGO) test --release --locked -p e2e --test scenarios -- --test-threads=1
 	$(CARGO) test --release --locked --doc -p watchpost-plugin
+
+accept: build
+	WATCHPOST_ACCEPT=all $(CARGO) test --release --locked -p e2e --test scenarios accept -- --nocapture
 
 bench: build
 	$(WASM) build --release --locked --target wasm32-wasip2 -p misbehave --examples

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+import onnxfile
 import scenes
 
 WIDTH, HEIGHT = scenes.PEOPLE_SIZE
@@ -22,6 +23,8 @@ STRIDES = (8, 16, 32)
 CLASSES, BALL = 2, 1
 # Weight of a ball's cells against a person's: it is one among many people.
 BALL_WEIGHT = 4.0
+# A ball is a few pixels wide: its boxes are compared as if so many pixels larger, else a pixel off is a miss.
+BALL_SLACK = 8.0
 MEAN, STD = 114.0, 64.0
 SHOWN, HIDDEN = 0.2, 0.06
 
@@ -132,6 +135,9 @@ def assign(raw, boxes, cells, truth):
     weak = truth[:, 5] < SHOWN
     ignore |= ((inside & near) & weak[:, None]).any(0)
     iou = overlaps(truth[:, 1:5], boxes)
+    if ball.any():
+        slack = boxes.new_tensor([0.0, 0.0, BALL_SLACK, BALL_SLACK])
+        iou[ball] = overlaps(truth[ball, 1:5] + slack, boxes + slack)
     obj = raw[:, 4].sigmoid()
     cls = raw[:, 5:].sigmoid()[:, truth[:, 0].long()].T
     score_cost = -(torch.sqrt(obj[None] * cls) + 1e-4).log()
@@ -171,11 +177,12 @@ def loss_of(raw, truths, cells):
         rows = truth[answer[taken]]
         worth = 1 + (BALL_WEIGHT - 1) * (rows[:, 0] == BALL).float()
         total_obj = total_obj + obj[~ignore & ~taken].sum() + (obj[taken] * worth).sum()
-        mine = boxes[index, taken]
-        low = torch.maximum(mine[:, :2] - mine[:, 2:] / 2, rows[:, 1:3] - rows[:, 3:5] / 2)
-        high = torch.minimum(mine[:, :2] + mine[:, 2:] / 2, rows[:, 1:3] + rows[:, 3:5] / 2)
+        slack = torch.outer((rows[:, 0] == BALL).float(), boxes.new_tensor([0.0, 0.0, BALL_SLACK, BALL_SLACK]))
+        mine, real = boxes[index, taken] + slack, rows[:, 1:5] + slack
+        low = torch.maximum(mine[:, :2] - mine[:, 2:] / 2, real[:, :2] - real[:, 2:] / 2)
+        high = torch.minimum(mine[:, :2] + mine[:, 2:] / 2, real[:, :2] + real[:, 2:] / 2)
         inner = (high - low).clamp(min=0).prod(1)
-        overlap = inner / (mine[:, 2:].prod(1) + rows[:, 3:5].prod(1) - inner + 1e-6)
+        overlap = inner / (mine[:, 2:].prod(1) + real[:, 2:].prod(1) - inner + 1e-6)
         stride = cells[taken, 2:3]
         wanted = torch.cat([rows[:, 1:3] / stride - cells[taken, :2], (rows[:, 3:5] / stride).log()], 1)
         total_l1 = total_l1 + _sum(F.smooth_l1_loss(raw[index, taken, :4], wanted, reduction="none", beta=0.1), worth)
@@ -259,11 +266,13 @@ def train(work, out, minutes, start=None, batch=16, seed=0, rate=2.5e-3):
     """Trains for so many minutes, keeping a running mean of the weights; writes out/people.pt at the end of each tenth."""
     torch.manual_seed(seed)
     model, mean = People(), People()
-    if start:
+    batches, cells = Batches(work, seed), grid()
+    if start and str(start).endswith(".onnx"):
+        onnxfile.unfold(model, start, (batches.next(batch)[0] for _ in range(24)))
+    elif start:
         model.load_state_dict(torch.load(start))
     mean.load_state_dict(model.state_dict())
     model = model.to(memory_format=torch.channels_last)
-    batches, cells = Batches(work, seed), grid()
     decayed = [p for p in model.parameters() if p.ndim > 1]
     plain = [p for p in model.parameters() if p.ndim <= 1]
     optimizer = torch.optim.AdamW(

@@ -15,3 +15,4 @@ pub mod plugins;
 pub mod rtmp;
 pub mod rtsp;
 pub mod score;
+pub mod trace;

@@ -79,6 +79,8 @@ pub struct TrackScore {
     pub false_boxes: usize,
     /// True boxes that count.
     pub boxes: usize,
+    /// Reported boxes that count.
+    pub reported: usize,
     /// Frames for which nothing was reported; their boxes count as missed.
     pub silent: usize,
 }
@@ -155,6 +157,7 @@ pub fn tracks(truth: &Truth, seen: &[Seen]) -> TrackScore {
         misses,
         false_boxes,
         boxes,
+        reported,
         silent,
     }
 }

@@ -78,7 +78,7 @@ impl Director {
             next_id: first_id,
             next_fight: 0,
             pending,
-            calm: (count as f64 / 7.0).clamp(0.9, 1.9),
+            calm: (count as f64 / 4.5).clamp(1.3, 2.6),
             last,
             people: Vec::new(),
             fights: Fights::new(),
@@ -204,10 +204,10 @@ impl Director {
     fn walk(&mut self, i: usize, t: f64, from: Spot, inside: Option<Spot>) {
         let run = self.rng.chance(0.17);
         let mut best: Option<(f32, Segment)> = None;
-        for _ in 0..28 {
+        for _ in 0..36 {
             let to = self.anywhere();
             let long = distance(from, to);
-            if inside.is_some() && !(2.0..11.0).contains(&long) {
+            if inside.is_some() && !(1.5..9.0).contains(&long) {
                 continue;
             }
             let segment = self.route(t, from, to, run);
@@ -229,10 +229,18 @@ impl Director {
     }
 
     fn leave(&mut self, i: usize, t: f64, from: Spot) {
-        let z = (from.1 + self.rng.range(-1.5, 1.5)).clamp(self.camera.near + 0.3, self.camera.far);
-        let to = (self.rng.sign() * (self.camera.half_width(z) + 0.6), z);
         let run = self.rng.chance(0.15);
-        let segment = self.route(t, from, to, run);
+        let mut best: Option<(f32, Segment)> = None;
+        for _ in 0..6 {
+            let z = (from.1 + self.rng.range(-1.5, 1.5)).clamp(self.camera.near + 0.3, self.camera.far);
+            let to = (self.rng.sign() * (self.camera.half_width(z) + 0.6), z);
+            let segment = self.route(t, from, to, run);
+            let cost = self.clashes(i, &segment);
+            if best.as_ref().is_none_or(|(least, _)| cost < *least) {
+                best = Some((cost, segment));
+            }
+        }
+        let Some((_, segment)) = best else { return };
         let gone = segment.end;
         self.people[i].segments.push(segment);
         self.people[i].leaves = true;
@@ -288,7 +296,7 @@ impl Director {
                 if self.covers(at, there) {
                     hidden[k] += 1;
                 } else if hidden[k] > 0 {
-                    cost += 0.9 + 0.25 * hidden[k].saturating_sub(6) as f32;
+                    cost += 1.5 + 0.25 * hidden[k].saturating_sub(6) as f32;
                     hidden[k] = 0;
                 }
             }
@@ -343,6 +351,42 @@ impl Director {
         best.1
     }
 
+    /// Where people come together and on which ways: of a few places, the one whose ways cross the fewest others.
+    fn meeting(
+        &mut self,
+        members: &[usize],
+        what: Together,
+        (t, lasting): (f64, f64),
+        (axis, radius): (f32, f32),
+        hurry: bool,
+    ) -> (Spot, Vec<Spot>, Vec<Segment>) {
+        let mut best: Option<(f32, Spot, Vec<Spot>, Vec<Segment>)> = None;
+        for _ in 0..5 {
+            let mut center = self.place(t + 2.0, t + 2.0 + lasting, members);
+            if what == Together::Fight {
+                center.0 *= 0.9;
+                center.1 = center.1.clamp(self.camera.near + 0.7, self.camera.far - 0.3);
+            }
+            let mut cost = self.shades(center, t + 2.0, t + 2.0 + lasting, members);
+            let (mut slots, mut walks) = (Vec::new(), Vec::new());
+            for (n, &k) in members.iter().enumerate() {
+                let angle = axis + n as f32 / members.len() as f32 * TAU;
+                let squash = if what == Together::Fight { 0.8 } else { 1.0 };
+                let to = (center.0 + radius * angle.cos(), center.1 + squash * radius * angle.sin());
+                let begin = self.people[k].end();
+                let from = self.people[k].spot(begin, &self.fights).unwrap_or(to);
+                let walk = self.route(begin, from, to, hurry && distance(from, to) > 2.0);
+                cost += self.clashes(k, &walk);
+                slots.push(to);
+                walks.push(walk);
+            }
+            if best.as_ref().is_none_or(|(least, ..)| cost < *least) {
+                best = Some((cost, center, slots, walks));
+            }
+        }
+        best.map_or_else(Default::default, |(_, center, slots, walks)| (center, slots, walks))
+    }
+
     /// Brings people together around a place. False where nobody is free soon.
     fn together(&mut self, first: usize, t: f64, what: Together, count: usize) -> bool {
         let mut members = vec![first];
@@ -375,11 +419,6 @@ impl Director {
             Together::Dance => self.rng.time(5.0, 10.0),
             Together::Fight => self.rng.time(4.5, 11.0),
         };
-        let mut center = self.place(t + 2.0, t + 2.0 + lasting, &members);
-        if what == Together::Fight {
-            center.0 *= 0.9;
-            center.1 = center.1.clamp(self.camera.near + 0.7, self.camera.far - 0.3);
-        }
         // Mostly side by side in the picture, so that one does not hide the other for long.
         let axis = if self.rng.chance(0.5) { 0.0 } else { PI } + self.rng.range(-0.45, 0.45);
         let radius = match what {
@@ -389,19 +428,7 @@ impl Director {
             Together::Fight => Fight::RADIUS + if members.len() > 2 { 0.08 } else { 0.0 },
         };
         let hurry = what == Together::Fight && self.rng.chance(0.4) || self.rng.chance(0.12);
-        let slot = |n: usize| {
-            let angle = axis + n as f32 / members.len() as f32 * TAU;
-            let squash = if what == Together::Fight { 0.8 } else { 1.0 };
-            (center.0 + radius * angle.cos(), center.1 + squash * radius * angle.sin())
-        };
-        let slots: Vec<Spot> = (0..members.len()).map(slot).collect();
-        let mut walks = Vec::new();
-        for (&k, &to) in members.iter().zip(&slots) {
-            let begin = self.people[k].end();
-            let from = self.people[k].spot(begin, &self.fights).unwrap_or(to);
-            let walk = self.route(begin, from, to, hurry && distance(from, to) > 2.0);
-            walks.push(walk);
-        }
+        let (center, slots, walks) = self.meeting(&members, what, (t, lasting), (axis, radius), hurry);
         let settle = if what == Together::Fight { self.rng.time(0.1, 0.9) } else { 0.25 };
         let begin = walks.iter().map(|w| w.end).fold(t, f64::max) + settle;
         let end = begin + lasting;

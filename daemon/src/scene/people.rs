@@ -93,7 +93,9 @@ impl Place {
         let mut rng = Rng::new(combine(seed, u64::from(attempt)));
         let camera = camera(seed, spec.size);
         let obstacles = obstacles(seed, &camera);
-        let people = spec.people.unwrap_or(6 + (combine(seed, 3) % 7) as u32);
+        // Six to twelve; crowds are rarer than groups, as where such cameras hang.
+        let dice = |salt| (combine(seed, salt) % 7) as u32;
+        let people = spec.people.unwrap_or(6 + dice(3).min(dice(4)).min(dice(5)));
         let endless = span.1.is_infinite();
         let pending = match fights {
             Some(count) if !endless => times(&mut rng, count, span.0, span.1 - span.0),

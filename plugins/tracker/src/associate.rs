@@ -5,8 +5,8 @@
 
 use crate::{Detection, Track, Tuning, assign::Pair};
 
-/// The first association: all believed tracks with confident detections, by overlap of grown boxes
-/// (C-BIoU), agreement in size and in direction, and confidence.
+/// The first association: all believed tracks with confident detections, by how likely the detection is where the
+/// track's filter expects it, and by agreement in direction. Gated by overlap of grown boxes (C-BIoU).
 pub fn confident(track: &Track, found: &Detection, now: f64, tuning: &Tuning) -> Option<f32> {
     let predicted = track.bounds();
     let overlap = predicted.grown(tuning.grow).iou(&found.bounds.grown(tuning.grow));
@@ -14,14 +14,35 @@ pub fn confident(track: &Track, found: &Detection, now: f64, tuning: &Tuning) ->
         return None;
     }
     let away = (now - track.last().at) as f32;
-    let cost = 1.0 - overlap
-        + tuning.size * size_gap(track, found)
-        + tuning.direction * direction_gap(track, found)
+    let cost = surprise(track, found, tuning)
+        + tuning.direction * (direction_gap(track, found) - 0.5)
         + tuning.confidence * (1.0 - found.score)
+        + tuning.misfit * (1.0 - overlap)
         + if away > 0.5 { tuning.lost } else { 0.0 };
-    // The worst cost that is still better than leaving both alone.
-    let gain = 1.0 + tuning.size * 0.5 + tuning.direction * 0.5 - tuning.overlap * 0.5 - cost;
-    (gain > 0.0).then_some(gain)
+    (cost < tuning.worst).then_some(tuning.worst - cost)
+}
+
+/// How much a detection surprises a track's filter, in nats: the negative logarithm of its likelihood, less that of
+/// a perfect match with a filter that knows all. Centre, foot line, height and width are taken as independent and
+/// heavy-tailed (Student's t), since boxes of people who are partly hidden are at times far off on one side. The
+/// foot line and the height tell people apart who stand behind each other: both depend on the distance.
+pub fn surprise(track: &Track, found: &Detection, tuning: &Tuning) -> f32 {
+    let motion = &track.motion;
+    let scale = track.bounds().scale();
+    let height = track.clear.map_or(motion.h.value, |(h, _)| 0.5 * (h + motion.h.value));
+    let doubt = scale * (1.5 - found.score.clamp(0.0, 1.0));
+    let axis = |off: f32, var: f32, share: f32| {
+        let seen = (share * doubt).powi(2);
+        let total = var + seen;
+        let tail = tuning.tail;
+        0.5 * (tail + 1.0) * (off * off / (tail * total)).ln_1p() + 0.5 * tuning.spread * (total / seen).ln()
+    };
+    let b = &found.bounds;
+    let [across, foot, tall, wide] = tuning.exactness;
+    axis(b.cx() - motion.x.value, motion.x.var, across)
+        + axis(b.y + b.h - motion.y.value - 0.5 * motion.h.value, motion.y.var + 0.25 * motion.h.var, foot)
+        + axis(b.h - height, motion.h.var, tall)
+        + axis(b.w - motion.w.value, motion.w.var, wide)
 }
 
 /// The second association (ByteTrack, Zhang et al., ECCV 2022): tracks still unmatched with the detections
@@ -40,9 +61,11 @@ pub fn regained(track: &Track, found: &Detection, now: f64, tuning: &Tuning) -> 
     let predicted = track.bounds();
     let scale = predicted.scale().max(1.0);
     let (cx, cy) = (found.bounds.cx(), found.bounds.cy());
-    let spread = tuning.wander * scale * away + 0.1 * scale;
-    let across = (track.motion.x.var + spread * spread).sqrt();
-    let down = (track.motion.y.var + spread * spread * 0.25).sqrt();
+    let spread = tuning.wander * scale * away.min(tuning.wander_max) + 0.1 * scale;
+    // Where nobody walks on for as long, the filter's own uncertainty says nothing any more.
+    let limit = (scale * tuning.wander_max).powi(2);
+    let across = (track.motion.x.var.min(limit) + spread * spread).sqrt();
+    let down = (track.motion.y.var.min(0.25 * limit) + spread * spread * 0.25).sqrt();
     let distance =
         |x: f32, y: f32| (((cx - x) / across).powi(2) + ((cy - y) / down).powi(2)).sqrt() / tuning.gate;
     let moving = distance(predicted.cx(), predicted.cy());

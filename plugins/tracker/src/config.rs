@@ -22,6 +22,8 @@ pub struct Config {
     pub confirm: u32,
     /// Seconds of stream time without a detection after which a track is given up.
     pub max_lost: f32,
+    /// The same where another track stands before the place where it was last seen.
+    pub max_hidden: f32,
     /// Seconds for which the predicted box of a track that is not found goes on being reported.
     pub coast: f32,
     /// Labels to track; empty: all. Objects with other labels pass through without a track.
@@ -35,10 +37,11 @@ impl Default for Config {
         Self {
             high: 0.5,
             low: 0.1,
-            birth: 0.55,
+            birth: 0.6,
             confirm: 3,
-            max_lost: 3.0,
-            coast: 0.5,
+            max_lost: 1.0,
+            max_hidden: 12.0,
+            coast: 0.2,
             classes: Vec::new(),
             alike: Vec::new(),
         }
@@ -68,6 +71,9 @@ impl Config {
         if !(0.0..=60.0).contains(&self.max_lost) {
             return Err(format!("max_lost = {}: expected 0 to 60 seconds", self.max_lost));
         }
+        if !(0.0..=600.0).contains(&self.max_hidden) {
+            return Err(format!("max_hidden = {}: expected 0 to 600 seconds", self.max_hidden));
+        }
         if !(0.0..=60.0).contains(&self.coast) {
             return Err(format!("coast = {}: expected 0 to 60 seconds", self.coast));
         }
@@ -90,16 +96,34 @@ pub struct Tuning {
     pub direction: f32,
     /// Weight of disagreement in size (absolute log of the ratio of heights).
     pub size: f32,
+    /// Standard deviations of a detection's centre across, foot line, height and width, in the first association.
+    pub exactness: [f32; 4],
+    /// Degrees of freedom of their distribution: the fewer, the less a single wrong side counts.
+    pub tail: f32,
+    /// Weight of the filter's own uncertainty against a match: a lost track claims less than a live one.
+    pub spread: f32,
+    /// Weight of missing overlap in the first association.
+    pub misfit: f32,
+    /// Cost of a match in the first association from which both are better left alone.
+    pub worst: f32,
     /// Weight of the detection's lack of confidence.
     pub confidence: f32,
     /// Standard deviations within which a lost track may be found again.
     pub gate: f32,
+    /// Share of a lost track's last box that another one covers where it may be hidden by it.
+    pub hides: f32,
+    /// Seconds after which the gate of a lost track grows no more.
+    pub wander_max: f32,
     /// How fast the gate of a lost track grows beyond what the filter says, scales per second.
     pub wander: f32,
     /// Disadvantage of a lost track against a live one in the first association.
     pub lost: f32,
     /// Factor on the observation noise of a detection that two tracks could own.
     pub doubt: f32,
+    /// Overlap with a believed track from which a newcomer counts as beside it.
+    pub near: f32,
+    /// Score that a newcomer beside a believed track needs.
+    pub birth_near: f32,
     /// A new detection that overlaps a matched one this much is taken for a duplicate.
     pub duplicate: f32,
 }
@@ -108,16 +132,25 @@ impl Default for Tuning {
     fn default() -> Self {
         Self {
             noise: Noise::default(),
-            grow: 0.15,
-            overlap: 0.2,
-            low_overlap: 0.4,
+            grow: 0.06,
+            overlap: 0.11,
+            low_overlap: 0.2,
             direction: 0.15,
             size: 0.5,
+            exactness: [0.075, 0.072, 0.036, 0.15],
+            tail: 2.0,
+            spread: 0.37,
+            misfit: 2.0,
+            worst: 27.0,
             confidence: 0.1,
-            gate: 3.0,
-            wander: 0.25,
-            lost: 0.05,
+            gate: 2.3,
+            hides: 0.2,
+            wander_max: 0.56,
+            wander: 0.17,
+            lost: 0.03,
             doubt: 2.5,
+            near: 0.02,
+            birth_near: 0.92,
             duplicate: 0.75,
         }
     }

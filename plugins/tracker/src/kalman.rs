@@ -38,7 +38,7 @@ impl Default for Noise {
         Self {
             observed: 0.05,
             observed_size: 0.06,
-            acceleration: 0.5,
+            acceleration: 0.4,
             size_acceleration: 0.03,
             speed: 0.8,
             size_decay: 0.5,

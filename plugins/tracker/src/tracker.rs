@@ -306,6 +306,15 @@ impl Tracker {
             if self.owner[*index as usize].is_some() || d.score < self.config.birth {
                 continue;
             }
+            // Between two who stand close, detectors see a third: beside somebody known, a newcomer must be sure.
+            let beside = self.saved.tracks.iter().any(|track| {
+                track.phase != Phase::Tentative
+                    && track.kind == d.kind
+                    && track.bounds().iou(&d.bounds) > self.tuning.near
+            });
+            if beside && d.score < self.tuning.birth_near {
+                continue;
+            }
             let duplicate = found.iter().zip(&self.owner).any(|(other, owner)| {
                 owner.is_some() && other.kind == d.kind && other.bounds.iou(&d.bounds) > self.tuning.duplicate
             });
@@ -358,19 +367,37 @@ impl Tracker {
         }
     }
 
-    /// What was looked for and not found: newcomers go at once, others are lost, and given up in time.
+    /// What was looked for and not found: newcomers go at once, others are lost, and given up in time: later where
+    /// somebody stands in front of them.
     fn bury(&mut self, now: f64, has_run: impl Fn(u32) -> bool) {
-        for (track, matched) in self.saved.tracks.iter_mut().zip(&self.matched) {
-            if *matched || !has_run(track.model) {
+        for index in 0..self.saved.tracks.len() {
+            let track = &self.saved.tracks[index];
+            if self.matched[index] || !has_run(track.model) {
                 continue;
             }
             let away = now - track.last().at;
-            match track.phase {
-                Phase::Tentative => track.hits = 0,
-                _ if away > f64::from(self.config.max_lost) => track.hits = 0,
-                _ => track.phase = Phase::Lost,
+            let lost = f64::from(self.config.max_lost);
+            let gone = track.phase == Phase::Tentative
+                || away > lost && !(away <= f64::from(self.config.max_hidden) && self.is_hidden(index));
+            let track = &mut self.saved.tracks[index];
+            if gone {
+                track.hits = 0;
+            } else {
+                track.phase = Phase::Lost;
             }
         }
+    }
+
+    /// Whether a track that is not found is where a track that is found may hide it, or may be taken for both.
+    fn is_hidden(&self, index: usize) -> bool {
+        let track = &self.saved.tracks[index];
+        let last = track.last().bounds;
+        self.saved.tracks.iter().zip(&self.matched).any(|(other, matched)| {
+            *matched
+                && other.phase == Phase::Live
+                && other.kind == track.kind
+                && other.bounds().overlap(&last) > self.tuning.hides * last.area()
+        })
     }
 
     /// Reports the predictions of tracks that were believed and seen not long ago.
