@@ -259,12 +259,12 @@ fn an_export_is_complete_and_reads_back() {
     assert_eq!(Truth::read(&done.truth).frames, truth.frames[..10]);
 }
 
-/// What a good detector makes of a frame: less sure and less exact the less it sees, blind below a fifth.
+/// What a good detector makes of a frame: less sure and less exact the less it sees, and the more often blind.
 fn detections(frame: &FrameTruth, dice: &mut impl FnMut() -> f32) -> Vec<Detection> {
     let mut found = Vec::new();
     for person in &frame.people {
         let score = 0.35 + 0.6 * person.visible - 0.1 * dice().abs();
-        if person.visible < 0.2 || dice() > 0.96 {
+        if person.visible < 0.2 || dice() > 0.96 - 0.7 * (1.0 - person.visible) {
             continue;
         }
         let b = person.bounds;
@@ -325,5 +325,5 @@ fn scenes_can_be_tracked_but_not_by_overlap_alone() {
     }
     let mean = |all: &[f64]| all.iter().sum::<f64>() / all.len() as f64;
     eprintln!("IDF1: tracker {:.3} {ours:.3?}, greedy {:.3} {greedy:.3?}", mean(&ours), mean(&greedy));
-    assert!(mean(&ours) >= 0.85 && mean(&ours) > mean(&greedy) + 0.1);
+    assert!(mean(&ours) >= 0.85 && mean(&ours) > mean(&greedy) + 0.05);
 }
