@@ -92,7 +92,7 @@ fn play(seed: u64, source: &str, folder: &Path, seconds: Option<f64>) -> (Trace,
             "seed {seed}: {state:?}\n{}",
             daemon.log()
         );
-        std::thread::sleep(Duration::from_millis(100));
+        std::thread::park_timeout(Duration::from_millis(100));
     }
     assert!(daemon.stop().success());
     let alerts = inbox
