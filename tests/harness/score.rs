@@ -58,10 +58,6 @@ pub struct Seen {
     pub tracks: Vec<(u64, Rect)>,
 }
 
-fn rect(b: [f32; 4]) -> Rect {
-    Rect::new(b[0], b[1], b[2], b[3])
-}
-
 /// How well identities were kept.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TrackScore {
@@ -100,7 +96,7 @@ fn overlaps(a: &[(u64, Rect)], b: &[(u64, Rect)]) -> Vec<Vec<f64>> {
 }
 
 fn prepare(frame: &FrameTruth, tracks: &[(u64, Rect)]) -> Scored {
-    let all: Vec<(u64, Rect)> = frame.people.iter().map(|p| (p.id, rect(p.bounds))).collect();
+    let all: Vec<(u64, Rect)> = frame.people.iter().map(|p| (p.id, Rect::from(p.bounds))).collect();
     let ignored = |i: usize| frame.people[i].visible < LEAST_VISIBLE;
     let excused: BTreeSet<usize> =
         assign(&overlaps(&all, tracks)).into_iter().filter(|(i, _)| ignored(*i)).map(|(_, j)| j).collect();
@@ -205,7 +201,8 @@ pub fn align(truth: &Truth, seen: &[Seen], longest: f64) -> i64 {
     let frame = (1e9 / truth.scene.fps) as i64;
     let steps = (longest * truth.scene.fps) as i64;
     let hits = |shift: i64| -> usize {
-        let on = |person: &[f32; 4], seen: &Seen| seen.tracks.iter().any(|t| t.1.iou(&rect(*person)) >= 0.7);
+        let on =
+            |person: &[f32; 4], seen: &Seen| seen.tracks.iter().any(|t| t.1.iou(&Rect::from(*person)) >= 0.7);
         nearest(truth, seen, shift)
             .iter()
             .map(|(i, seen)| truth.frames[*i].people.iter().filter(|p| on(&p.bounds, seen)).count())
@@ -285,13 +282,17 @@ pub enum Subject {
 #[must_use]
 pub fn subject(frame: &FrameTruth, subject: Subject) -> Option<Rect> {
     match subject {
-        Subject::Ball => frame.ball.as_ref().filter(|b| b.visible >= LEAST_VISIBLE).map(|b| rect(b.bounds)),
-        Subject::Person(id) => {
-            frame.people.iter().find(|p| p.id == id && p.visible >= LEAST_VISIBLE).map(|p| rect(p.bounds))
+        Subject::Ball => {
+            frame.ball.as_ref().filter(|b| b.visible >= LEAST_VISIBLE).map(|b| Rect::from(b.bounds))
         }
+        Subject::Person(id) => frame
+            .people
+            .iter()
+            .find(|p| p.id == id && p.visible >= LEAST_VISIBLE)
+            .map(|p| Rect::from(p.bounds)),
         Subject::Group => {
             let visible = frame.people.iter().filter(|p| p.visible >= LEAST_VISIBLE);
-            visible.map(|p| rect(p.bounds)).reduce(|a, b| a.union(&b))
+            visible.map(|p| Rect::from(p.bounds)).reduce(|a, b| a.union(&b))
         }
     }
 }
@@ -344,7 +345,7 @@ mod tests {
     }
 
     fn seen(i: u64, tracks: &[(u64, [f32; 4])]) -> Seen {
-        Seen { pts: i * STEP, tracks: tracks.iter().map(|(id, b)| (*id, rect(*b))).collect() }
+        Seen { pts: i * STEP, tracks: tracks.iter().map(|(id, b)| (*id, Rect::from(*b))).collect() }
     }
 
     const A: [f32; 4] = [0.0, 0.0, 10.0, 20.0];

@@ -125,7 +125,7 @@ impl Trace {
         let of = |object: &&Object| object.model == model && object.class == class && object.track != 0;
         let seen = |line: &Line| Seen {
             pts: line.pts,
-            tracks: line.objects.iter().filter(of).map(|o| (o.track, rect(o.bounds))).collect(),
+            tracks: line.objects.iter().filter(of).map(|o| (o.track, Rect::from(o.bounds))).collect(),
         };
         self.frames.iter().map(seen).collect()
     }
@@ -135,12 +135,8 @@ impl Trace {
     pub fn views(&self, camera: &str) -> Vec<(u64, Rect)> {
         let of = |line: &Line| {
             let view = line.views.iter().find(|view| view.camera == camera)?;
-            Some((line.pts, rect(view.bounds)))
+            Some((line.pts, Rect::from(view.bounds)))
         };
         self.frames.iter().filter_map(of).collect()
     }
-}
-
-fn rect(b: [f32; 4]) -> Rect {
-    Rect::new(b[0], b[1], b[2], b[3])
 }

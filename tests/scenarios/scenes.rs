@@ -26,10 +26,6 @@ fn hash(picture: &Picture) -> u64 {
     hasher.finish()
 }
 
-fn rect(b: [f32; 4]) -> Rect {
-    Rect::new(b[0], b[1], b[2], b[3])
-}
-
 #[test]
 fn the_same_uri_renders_the_same_bytes_in_any_order() {
     for uri in ["scene://people?seed=5&size=320x180", "scene://ball?seed=5&size=320x180&seconds=20"] {
@@ -66,7 +62,7 @@ fn rate_and_size_do_not_change_what_happens() {
             assert!(!base.people.is_empty() && ids(&base).is_subset(&ids(&large)));
             for p in &base.people {
                 let q = large.people.iter().find(|q| q.id == p.id).unwrap();
-                let (a, b) = (rect(p.bounds), rect(q.bounds.map(|v| v * 0.5)));
+                let (a, b) = (Rect::from(p.bounds), Rect::from(q.bounds.map(|v| v * 0.5)));
                 let corners = [a.x - b.x, a.y - b.y, a.right() - b.right(), a.bottom() - b.bottom()];
                 assert!(corners.iter().all(|d| d.abs() <= 2.0), "{a:?} {b:?}");
             }
@@ -90,7 +86,7 @@ fn boxes_lie_where_the_pictures_differ_from_the_empty_place() {
         .collect();
     let (mut checked, mut good) = (0, 0);
     for (picture, truth) in &shots {
-        let boxes: Vec<Rect> = truth.people.iter().map(|p| rect(p.bounds)).collect();
+        let boxes: Vec<Rect> = truth.people.iter().map(|p| Rect::from(p.bounds)).collect();
         for (i, person) in truth.people.iter().enumerate() {
             let b = boxes[i];
             let alone = boxes.iter().enumerate().all(|(k, o)| k == i || o.intersect(&b).area() == 0.0);
@@ -145,7 +141,7 @@ fn fights_are_where_the_header_says_and_others_do_much_else() {
                     truth.fights.iter().find(|f| f.ids.contains(&person.id) && f.begin <= t && t < f.end);
                 assert_eq!(person.action == Action::Fight, fight.is_some(), "seed {seed} at {t} s");
                 if let Some(fight) = fight {
-                    let (whole, b) = (rect(fight.bounds), rect(person.bounds));
+                    let (whole, b) = (Rect::from(fight.bounds), Rect::from(person.bounds));
                     assert!(whole.intersect(&b).area() > 0.85 * b.area(), "{whole:?} {b:?}");
                 }
             }
@@ -186,7 +182,7 @@ fn the_ball_is_played_and_sometimes_hidden() {
             let Some(ball) = frame.ball else { continue };
             seen += 1;
             hidden += usize::from(ball.visible < 0.3);
-            let c = rect(ball.bounds).center();
+            let c = Rect::from(ball.bounds).center();
             let from = *first.get_or_insert(c);
             far = far.max((c.0 - from.0).hypot(c.1 - from.1));
             assert!(ball.bounds[2] < 40.0 && ball.bounds[3] < 40.0);

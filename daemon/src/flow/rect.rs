@@ -99,6 +99,19 @@ impl Rect {
     }
 }
 
+impl From<[f32; 4]> for Rect {
+    /// From x, y, width, height: the order of every message and file.
+    fn from([x, y, width, height]: [f32; 4]) -> Self {
+        Self::new(x, y, width, height)
+    }
+}
+
+impl From<Rect> for [f32; 4] {
+    fn from(rect: Rect) -> Self {
+        [rect.x, rect.y, rect.width, rect.height]
+    }
+}
+
 /// A size in pixels. Written `1280x720` in configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Size {

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::flow::{FrameMeta, Objects, Rect, Run, Score};
+use crate::flow::{FrameMeta, Objects, Run, Score};
 use crate::plugins::RowOutput;
 use crate::publish::messages::Labels;
 
@@ -61,16 +61,16 @@ impl Trace {
             "found": objects(found),
             "scores": scores.iter().map(|score| json!({
                 "model": score.model, "class": score.class, "value": score.value, "begin": score.begin,
-                "end": score.end, "object": score.object, "region": score.region.map(rect),
+                "end": score.end, "object": score.object, "region": score.region.map(<[f32; 4]>::from),
             })).collect::<Vec<_>>(),
             "objects": objects(&row.objects),
             "events": row.events.iter().map(|event| json!({
                 "entry": event.entry, "incident": event.event.incident, "kind": event.event.kind,
                 "change": event.event.change, "severity": event.event.severity, "tracks": event.event.tracks,
-                "region": event.event.region.map(rect), "score": event.event.score, "data": event.event.data,
+                "region": event.event.region.map(<[f32; 4]>::from), "score": event.event.score, "data": event.event.data,
             })).collect::<Vec<_>>(),
             "views": row.views.iter().map(|(entry, view)| json!({
-                "camera": format!("{entry}/{}", view.camera), "frame": view.frame, "bounds": rect(view.bounds),
+                "camera": format!("{entry}/{}", view.camera), "frame": view.frame, "bounds": <[f32; 4]>::from(view.bounds),
             })).collect::<Vec<_>>(),
             "states": row.states.iter().map(|(entry, state)| json!({
                 "entry": &**entry, "name": state.name, "value": state.value,
@@ -93,12 +93,8 @@ fn objects(objects: &Objects) -> Value {
         .map(|index| {
             json!({
                 "model": objects.models[index], "class": objects.classes[index], "score": objects.scores[index],
-                "bounds": rect(objects.bounds[index]), "track": objects.tracks[index],
+                "bounds": <[f32; 4]>::from(objects.bounds[index]), "track": objects.tracks[index],
             })
         })
         .collect()
-}
-
-fn rect(rect: Rect) -> [f32; 4] {
-    [rect.x, rect.y, rect.width, rect.height]
 }

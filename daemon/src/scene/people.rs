@@ -13,7 +13,7 @@ use super::director::{Director, Obstacle};
 use super::figure::{self, Look};
 use super::pose::{Skeleton, skeleton};
 use super::rng::{Rng, combine};
-use super::truth::{Action, PersonTruth, bounds};
+use super::truth::{Action, Bounds, PersonTruth};
 use crate::flow::Size;
 
 /// One place, as long as the camera is there.
@@ -182,7 +182,7 @@ impl Place {
             .enumerate()
             .filter_map(|(i, actor)| {
                 let tally = canvas.tally(owner(i));
-                let bounds = bounds(tally.bounds(canvas.size())?);
+                let bounds = Bounds::from(tally.bounds(canvas.size())?);
                 let visible = visible[usize::from(owner(i))] as f32 / tally.full as f32;
                 Some(PersonTruth { id: actor.id, bounds, visible, action: actor.action })
             })

@@ -11,7 +11,7 @@ use super::figure::{self, Look};
 use super::game::{Court, Game};
 use super::pose::{Stance, skeleton};
 use super::rng::{Rng, combine};
-use super::truth::{Action, BallTruth, PersonTruth, bounds};
+use super::truth::{Action, BallTruth, Bounds, PersonTruth};
 use crate::flow::Size;
 
 /// Owner of the ball's pixels.
@@ -143,7 +143,7 @@ impl Pitch {
         let visible = canvas.visible();
         let share = |owner: u8| {
             let tally = canvas.tally(owner);
-            let bounds = bounds(tally.bounds(canvas.size())?);
+            let bounds = Bounds::from(tally.bounds(canvas.size())?);
             Some((bounds, visible[usize::from(owner)] as f32 / tally.full as f32))
         };
         let people = (0..self.people)

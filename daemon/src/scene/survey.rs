@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use super::camera::Camera;
 use super::canvas::{Canvas, Paint, SCENERY};
 use super::people::Place;
-use super::truth::{Crossing, FightTruth, bounds};
+use super::truth::{Bounds, Crossing, FightTruth};
 use crate::flow::{Rect, Size};
 
 /// Seconds between two looks.
@@ -67,7 +67,7 @@ fn one(place: &Place, found: &mut Survey) {
         let people = place.draw(&mut canvas, &camera, t, &obstacle, false);
         for person in &people {
             let b = person.bounds;
-            let rect = Rect::new(b[0], b[1], b[2], b[3]);
+            let rect = Rect::from(b);
             for (region, fight) in fights.values_mut() {
                 if (fight.begin..fight.end).contains(&t) && fight.ids.contains(&person.id) {
                     *region = Some(region.map_or(rect, |r| r.union(&rect)));
@@ -96,13 +96,12 @@ fn one(place: &Place, found: &mut Survey) {
     for (region, fight) in fights.into_values() {
         let r = region.unwrap_or_default();
         let r = Rect::new(r.x / shrink, r.y / shrink, r.width / shrink, r.height / shrink);
-        let FightTruth { begin, end, ids, bounds } = FightTruth {
+        found.fights.push(FightTruth {
             begin: fight.begin,
             end: fight.end,
             ids: fight.ids.clone(),
-            bounds: bounds(r.intersect(&Rect::of_size(full))),
-        };
-        found.fights.push(FightTruth { begin, end, ids, bounds });
+            bounds: Bounds::from(r.intersect(&Rect::of_size(full))),
+        });
     }
 }
 

@@ -4,8 +4,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::flow::Rect;
-
 /// What somebody does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -32,12 +30,6 @@ pub enum Action {
 
 /// x, y, width, height in pixels.
 pub type Bounds = [f32; 4];
-
-/// A rectangle as [`Bounds`].
-#[must_use]
-pub fn bounds(rect: Rect) -> Bounds {
-    [rect.x, rect.y, rect.width, rect.height]
-}
 
 /// One person in one frame.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -80,7 +80,7 @@ impl Follower {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rng::Rng;
+    use watchpost_plugin::testing::Rng;
 
     const LIMITS: Limits = Limits { speed: 0.6, acceleration: 1.2, stiffness: 3.0 };
 

@@ -8,8 +8,6 @@ mod camera;
 mod config;
 mod follower;
 mod plugin;
-#[cfg(test)]
-mod rng;
 mod subject;
 #[cfg(test)]
 mod tests;

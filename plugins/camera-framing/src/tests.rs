@@ -1,6 +1,8 @@
 //! What the camera promises, on made-up and random movement.
 
-use crate::{Bounds, Camera, Config, Mode, Shot, Thing, rng::Rng};
+use watchpost_plugin::testing::Rng;
+
+use crate::{Bounds, Camera, Config, Mode, Shot, Thing};
 
 const SIZE: (f32, f32) = (1280.0, 720.0);
 

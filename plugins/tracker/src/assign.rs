@@ -208,7 +208,7 @@ impl Dense {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rng::Rng;
+    use watchpost_plugin::testing::Rng;
 
     /// The best sum of gains by trying everything.
     fn brute(gains: &[Vec<f32>], row: usize, taken: &mut Vec<bool>) -> f32 {

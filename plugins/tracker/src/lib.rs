@@ -11,8 +11,6 @@ mod bounds;
 mod config;
 mod kalman;
 mod plugin;
-#[cfg(test)]
-mod rng;
 mod track;
 mod tracker;
 

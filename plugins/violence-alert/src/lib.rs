@@ -11,8 +11,6 @@ mod people;
 mod place;
 mod plugin;
 #[cfg(test)]
-mod rng;
-#[cfg(test)]
 mod tests;
 
 pub use alerts::Alerts;

@@ -245,7 +245,7 @@ fn residual(seen: &[(f64, Bounds)], value: fn(&Bounds) -> f32) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rng::Rng;
+    use watchpost_plugin::testing::Rng;
 
     /// Two who fight, two who walk side by side close by, one far away who jitters alone.
     fn crowd(seed: u64, seconds: f64) -> People {

@@ -1,7 +1,9 @@
 //! What the alert logic promises, on made-up and random scores.
 
+use watchpost_plugin::testing::Rng;
+
 use crate::{
-    Alert, Alerts, Bounds, Config, Person, Reason, Score, Severity, Step, baseline::SingleThreshold, rng::Rng,
+    Alert, Alerts, Bounds, Config, Person, Reason, Score, Severity, Step, baseline::SingleThreshold,
 };
 
 /// Feeds scores of windows of 2 s, one each 0.5 s, arriving `late` seconds after their end, at 25 frames/s.
