@@ -78,7 +78,7 @@ impl Director {
             next_id: first_id,
             next_fight: 0,
             pending,
-            calm: (count as f64 / 4.5).clamp(1.3, 2.6),
+            calm: (count as f64 / 5.0).powf(1.6).clamp(1.3, 4.2),
             last,
             people: Vec::new(),
             fights: Fights::new(),
@@ -370,8 +370,13 @@ impl Director {
             let mut cost = self.shades(center, t + 2.0, t + 2.0 + lasting, members);
             let (mut slots, mut walks) = (Vec::new(), Vec::new());
             for (n, &k) in members.iter().enumerate() {
-                let angle = axis + n as f32 / members.len() as f32 * TAU;
                 let squash = if what == Together::Fight { 0.8 } else { 1.0 };
+                let angle = match what {
+                    // The third stands between the others, half a step back: nobody before anybody for long.
+                    Together::Talk if n == 2 => PI / 2.0,
+                    Together::Talk => axis + n as f32 * PI,
+                    _ => axis + n as f32 / members.len() as f32 * TAU,
+                };
                 let to = (center.0 + radius * angle.cos(), center.1 + squash * radius * angle.sin());
                 let begin = self.people[k].end();
                 let from = self.people[k].spot(begin, &self.fights).unwrap_or(to);
@@ -422,8 +427,8 @@ impl Director {
         // Mostly side by side in the picture, so that one does not hide the other for long.
         let axis = if self.rng.chance(0.5) { 0.0 } else { PI } + self.rng.range(-0.45, 0.45);
         let radius = match what {
-            Together::Talk => self.rng.range(0.42, 0.55),
-            Together::Hug => 0.17,
+            Together::Talk => self.rng.range(0.42, 0.55) * if members.len() > 2 { 1.25 } else { 1.0 },
+            Together::Hug => 0.22,
             Together::Dance => self.rng.range(0.42, 0.6),
             Together::Fight => Fight::RADIUS + if members.len() > 2 { 0.08 } else { 0.0 },
         };

@@ -38,7 +38,7 @@ use crate::flow::Picture;
 /// Crossings that a scene of a minute has at least.
 const CROSSINGS: f64 = 15.0;
 /// Plans tried until one keeps what is promised.
-const ATTEMPTS: u32 = 16;
+const ATTEMPTS: u32 = 32;
 
 /// A scene: renders any of its frames, each with what is true of it.
 pub struct Scene {
@@ -166,7 +166,7 @@ fn plan(spec: &SceneSpec) -> (Vec<Place>, Survey) {
         let lacking = 20 * (i64::from(fights) - found.fights.len() as i64).abs()
             + (wanted - found.crossings.len() as i64).max(0)
             + (found.crossings.len() as i64 - 2 * wanted).max(0)
-            + (i64::from(found.long_hidden) - found.crossings.len() as i64 / 5).max(0);
+            + 10 * i64::from(found.long_hidden);
         let good = lacking == 0;
         if best.as_ref().is_none_or(|(least, ..)| lacking < *least) {
             best = Some((lacking, places, found));

@@ -132,7 +132,7 @@ pub fn hug(seed: u64, t: f64, low: bool) -> Pose {
     pose.nod = 0.2;
     let pat = if seed.is_multiple_of(3) { 0.03 * (t as f32 * TAU * 1.3).sin().max(0.0) } else { 0.0 };
     let height = if low { -0.34 } else { -0.06 };
-    pose.hands = [[0.12, height, 0.42 - pat], [-0.10, height + 0.06, 0.42 - pat]];
+    pose.hands = [[0.12, height, 0.31 - pat], [-0.10, height + 0.06, 0.31 - pat]];
     pose
 }
 
