@@ -37,11 +37,11 @@ impl Default for Config {
         Self {
             high: 0.5,
             low: 0.1,
-            birth: 0.6,
+            birth: 0.5,
             confirm: 3,
             max_lost: 1.0,
-            max_hidden: 12.0,
-            coast: 0.2,
+            max_hidden: 20.0,
+            coast: 0.3,
             classes: Vec::new(),
             alike: Vec::new(),
         }
@@ -126,32 +126,47 @@ pub struct Tuning {
     pub birth_near: f32,
     /// A new detection that overlaps a matched one this much is taken for a duplicate.
     pub duplicate: f32,
+    /// Overlap from which two tracks are close enough to be taken for each other.
+    pub close: f32,
+    /// Seconds after which two who have parted are no longer taken for each other.
+    pub parted: f32,
+    /// Cost of an exchange, nats.
+    pub exchange: f32,
+    /// By how many nats an exchange must be likelier to be believed.
+    pub margin: f32,
+    /// What a detection that cannot be this track's costs, nats.
+    pub absurd: f32,
 }
 
 impl Default for Tuning {
     fn default() -> Self {
         Self {
             noise: Noise::default(),
-            grow: 0.06,
-            overlap: 0.11,
-            low_overlap: 0.2,
-            direction: 0.15,
+            grow: 0.1,
+            overlap: 0.09,
+            low_overlap: 0.1,
+            direction: 0.07,
             size: 0.5,
-            exactness: [0.075, 0.072, 0.036, 0.15],
-            tail: 2.0,
-            spread: 0.37,
-            misfit: 2.0,
+            exactness: [0.1, 0.11, 0.045, 0.12],
+            tail: 1.7,
+            spread: 0.23,
+            misfit: 2.7,
             worst: 27.0,
-            confidence: 0.1,
+            confidence: 0.12,
             gate: 2.3,
             hides: 0.2,
-            wander_max: 0.56,
-            wander: 0.17,
+            wander_max: 0.5,
+            wander: 0.16,
             lost: 0.03,
-            doubt: 2.5,
-            near: 0.02,
-            birth_near: 0.92,
-            duplicate: 0.75,
+            doubt: 2.0,
+            near: 0.03,
+            birth_near: 0.95,
+            duplicate: 0.6,
+            close: 0.07,
+            parted: 0.7,
+            exchange: 0.8,
+            margin: 1.6,
+            absurd: 15.0,
         }
     }
 }

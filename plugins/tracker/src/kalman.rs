@@ -36,12 +36,12 @@ pub struct Noise {
 impl Default for Noise {
     fn default() -> Self {
         Self {
-            observed: 0.05,
-            observed_size: 0.06,
+            observed: 0.065,
+            observed_size: 0.065,
             acceleration: 0.4,
-            size_acceleration: 0.03,
+            size_acceleration: 0.045,
             speed: 0.8,
-            size_decay: 0.5,
+            size_decay: 0.55,
             speed_decay: 30.0,
         }
     }

@@ -11,6 +11,7 @@ mod bounds;
 mod config;
 mod kalman;
 mod plugin;
+mod rivals;
 mod track;
 mod tracker;
 
@@ -18,5 +19,6 @@ pub use bounds::Bounds;
 pub use config::{Config, Tuning};
 pub use kalman::{Axis, Motion, Noise};
 pub use plugin::TrackerPlugin;
+pub use rivals::Rivals;
 pub use track::{Phase, Sighting, Track};
 pub use tracker::{Coasting, Detection, Saved, Tracker};

@@ -15,6 +15,7 @@ use crate::{
     Bounds, Config, Phase, Track, Tuning,
     assign::{Assigner, Pair},
     associate,
+    rivals::{self, Rivals},
 };
 
 /// What a detector found.
@@ -58,6 +59,9 @@ pub struct Saved {
     pub steps: Vec<f64>,
     /// When each model last ran, seconds.
     pub last_runs: Vec<f64>,
+    /// Who may have been exchanged with whom. Not kept: who is still close is noted again.
+    #[serde(skip)]
+    pub rivals: Vec<Rivals>,
 }
 
 /// The tracker.
@@ -76,6 +80,10 @@ pub struct Tracker {
     /// Whether each track was matched in this step.
     matched: Vec<bool>,
     matches: Vec<(u32, u32)>,
+    /// Tracks that have a rival, as they were before they took their detections; by slot.
+    before: Vec<Option<Track>>,
+    /// What each track took in this step, and how far it is to be doubted; by slot.
+    taken: Vec<Option<(Detection, f32)>>,
 }
 
 impl Tracker {
@@ -94,17 +102,20 @@ impl Tracker {
     /// Forgets all tracks: after a scene cut nothing goes on.
     pub fn clear(&mut self) {
         self.saved.tracks.clear();
+        self.saved.rivals.clear();
     }
 
     /// Frames changed their size by these factors.
     pub fn rescale(&mut self, across: f32, down: f32) {
         self.saved.tracks.iter_mut().for_each(|track| track.rescale(across, down));
+        self.saved.rivals.clear();
     }
 
     /// Moves all times by so many seconds: stream time began anew.
     pub fn shift(&mut self, seconds: f64) {
         self.saved.now += seconds;
         self.saved.last_runs.fill(-1.0);
+        self.saved.rivals.clear();
         for track in &mut self.saved.tracks {
             track.time += seconds;
             track.seen.iter_mut().for_each(|sighting| sighting.at += seconds);
@@ -169,7 +180,9 @@ impl Tracker {
             self.owner.clear();
             self.owner.resize(found.len(), None);
             self.sort_detections(found);
+            self.remember_rivals(now);
             self.associate(now, found);
+            self.judge_rivals(found);
             self.confirm(now, new_id);
             self.bury(now, has_run);
             for (id, owner) in ids.iter_mut().zip(&self.owner) {
@@ -236,6 +249,21 @@ impl Tracker {
         self.low = low;
     }
 
+    fn remember_rivals(&mut self, now: f64) {
+        rivals::meet(&mut self.saved.rivals, &self.saved.tracks, now, &self.tuning);
+        let met = |id: u64| self.saved.rivals.iter().any(|r| r.ids.contains(&id));
+        self.before.clear();
+        self.before.extend(self.saved.tracks.iter().map(|t| (t.id != 0 && met(t.id)).then(|| t.clone())));
+        self.taken.clear();
+        self.taken.resize(self.saved.tracks.len(), None);
+    }
+
+    fn judge_rivals(&mut self, found: &[Detection]) {
+        let step = found.first().map_or(0.04, |d| self.step_of(d.model));
+        let outcome = rivals::Outcome { before: &self.before, taken: &self.taken, step };
+        rivals::judge(&mut self.saved.rivals, &mut self.saved.tracks, &outcome, &self.tuning);
+    }
+
     fn select(&mut self, wanted: impl Fn(&Track) -> bool) {
         self.rows.clear();
         for (index, track) in self.saved.tracks.iter().enumerate() {
@@ -280,6 +308,9 @@ impl Tracker {
             let found = &found[column as usize];
             let doubt = self.doubt(row as usize, found);
             let step = self.step_of(found.model);
+            if let Some(taken) = self.taken.get_mut(row as usize) {
+                *taken = Some((*found, doubt));
+            }
             let track = &mut self.saved.tracks[row as usize];
             track.update(found, doubt, step, &self.tuning.noise);
             if track.phase == Phase::Lost {
