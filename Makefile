@@ -90,6 +90,8 @@ bench: build
 	@[ -x target/bench-venv/bin/python ] || { python3 -m venv target/bench-venv && \
 	  target/bench-venv/bin/python -m pip install -q --disable-pip-version-check numpy opencv-python-headless; }
 	target/bench-venv/bin/python tests/bench/opencv_preprocess.py $(WATCHPOST)
+	$(CARGO) build --release --locked -p e2e --bin budgets
+	target/release/budgets
 
 fmt:
 	$(CARGO) fmt --all
@@ -111,7 +113,7 @@ audit:
 ## Train (never part of `make test`)
 
 setup-train: setup
-	@for p in python3-torch python3-numpy python3-pil ffmpeg; do dpkg-query -W $$p >/dev/null 2>&1 || { $(SUDO) apt-get update -q && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$p; }; done
+	@for p in python3-torch python3-numpy python3-pil python3-onnx ffmpeg; do dpkg-query -W $$p >/dev/null 2>&1 || { $(SUDO) apt-get update -q && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$p; }; done
 	@[ -d target/train-python ] || /usr/bin/python3 -m pip install -q --disable-pip-version-check --target target/train-python onnxruntime==$(ONNXRUNTIME_VERSION)
 
 train: build setup-train
