@@ -10,6 +10,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::range::{Goal, Range};
 use crate::{Aim, Bounds, Config, Follower, Limits, Mode, Subject, Thing};
 
 /// What the camera shows in one frame.
@@ -23,14 +24,6 @@ pub struct Shot {
     pub tracks: Vec<u64>,
     /// Whether there is anything to follow at all.
     pub found: bool,
-}
-
-/// The goal of the view: centre and width in pixels.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-struct Goal {
-    cx: f32,
-    cy: f32,
-    width: f32,
 }
 
 /// The camera.
@@ -47,6 +40,9 @@ pub struct Camera {
     seen: f64,
     /// The camera may jump to its first subject until then: just after the start or a cut.
     fresh_until: f64,
+    /// Part of the subject was outside the view, and the view is still on its way there.
+    #[serde(default)]
+    hurries: bool,
 }
 
 impl Camera {
@@ -98,7 +94,11 @@ impl Camera {
         let jump = self.goal.is_none();
         let goal = self.next_goal(now, &aim, &range, config);
         self.goal = Some(goal);
-        self.drive(goal, if jump { None } else { Some(dt as f32) }, &range, config);
+        // A hurry lasts until the view rests: braking needs the limits that allowed the speed.
+        let cut_off = aim.bounds.is_some_and(|subject| !range.holds(&self.view(&range), &subject));
+        self.hurries = cut_off || self.hurries && self.moves(config);
+        let urgency = if self.hurries { config.urgency } else { 1.0 };
+        self.drive(goal, if jump { None } else { Some(dt as f32) }, &range, (config, urgency));
         let mode = self.subject.mode(now, config);
         Shot { view: self.view(&range), mode, tracks: aim.tracks, found }
     }
@@ -129,8 +129,8 @@ impl Camera {
         next
     }
 
-    /// Moves the axes towards the goal, or puts them there where `dt` is `None`.
-    fn drive(&mut self, goal: Goal, dt: Option<f32>, range: &Range, config: &Config) {
+    /// Moves the axes towards the goal, or puts them there where `dt` is `None`; `urgency` times as fast as usual.
+    fn drive(&mut self, goal: Goal, dt: Option<f32>, range: &Range, (config, urgency): (&Config, f32)) {
         let (across, down) = range.place(&goal);
         let zoom = goal.width.ln();
         let Some(dt) = dt else {
@@ -139,9 +139,9 @@ impl Camera {
             return;
         };
         let limits = Limits {
-            speed: config.max_zoom_speed,
-            acceleration: config.max_zoom_acceleration,
-            stiffness: config.stiffness,
+            speed: urgency * config.max_zoom_speed,
+            acceleration: urgency * config.max_zoom_acceleration,
+            stiffness: urgency.sqrt() * config.stiffness,
         };
         self.zoom.step(zoom, dt, &limits);
         self.zoom.at = self.zoom.at.clamp(range.narrowest.ln(), range.widest.ln());
@@ -153,13 +153,20 @@ impl Camera {
             // Pixels of limit become shares of the room there is to move in.
             let unit = self.size.0 / room.max(0.1 * self.size.0);
             let limits = Limits {
-                speed: config.max_speed * unit,
-                acceleration: config.max_acceleration * unit,
-                stiffness: config.stiffness,
+                speed: urgency * config.max_speed * unit,
+                acceleration: urgency * config.max_acceleration * unit,
+                stiffness: urgency.sqrt() * config.stiffness,
             };
             axis.step(goal, dt, &limits);
             axis.at = axis.at.clamp(0.0, 1.0);
         }
+    }
+
+    fn moves(&self, config: &Config) -> bool {
+        let moving = |axis: &Follower, most: f32| axis.speed.abs() > 0.25 * most;
+        moving(&self.zoom, config.max_zoom_speed)
+            || moving(&self.across, config.max_speed)
+            || moving(&self.down, config.max_speed)
     }
 
     fn view(&self, range: &Range) -> Bounds {
@@ -168,78 +175,5 @@ impl Camera {
         let x = self.across.at * (self.size.0 - width).max(0.0);
         let y = self.down.at * (self.size.1 - height).max(0.0);
         Bounds::new(x, y, width, height)
-    }
-}
-
-/// What the frame's size and the configuration allow.
-struct Range {
-    size: (f32, f32),
-    ratio: f32,
-    widest: f32,
-    narrowest: f32,
-}
-
-impl Range {
-    fn new(size: (f32, f32), ratio: f32, config: &Config) -> Self {
-        let whole = size.0.min(size.1 * ratio);
-        let widest = whole / config.min_zoom;
-        Self { size, ratio, widest, narrowest: (whole / config.max_zoom).max(2.0).min(widest) }
-    }
-
-    /// The view that shows a subject with its margins.
-    fn around(&self, subject: &Bounds, least: f32, config: &Config) -> Goal {
-        let border = config.border * self.size.0;
-        let room = |length: f32| length * (1.0 + 2.0 * config.margin) + 2.0 * border;
-        // What is outside the frame cannot be shown.
-        let left = subject.x.clamp(0.0, self.size.0);
-        let right = (subject.x + subject.w).clamp(0.0, self.size.0);
-        let top = subject.y.clamp(0.0, self.size.1);
-        let bottom = (subject.y + subject.h).clamp(0.0, self.size.1);
-        let width = room(right - left).max(room(bottom - top) * self.ratio).max(least * self.size.0);
-        let mut goal = Goal {
-            cx: 0.5 * (left + right),
-            cy: 0.5 * (top + bottom),
-            width: width.clamp(self.narrowest, self.widest),
-        };
-        self.keep_inside(&mut goal);
-        goal
-    }
-
-    /// Widens and shifts a goal until it holds the subject with its border and a third of its margin, whatever
-    /// dead zone and hysteresis say. Nothing beyond the frame is asked for.
-    fn show(&self, subject: &Bounds, config: &Config, goal: &mut Goal) {
-        let span = |from: f32, length: f32, whole: f32| {
-            let room = config.border * self.size.0 + 0.33 * config.margin * length;
-            ((from - room).clamp(0.0, whole), (from + length + room).clamp(0.0, whole))
-        };
-        let (left, right) = span(subject.x, subject.w, self.size.0);
-        let (top, bottom) = span(subject.y, subject.h, self.size.1);
-        let least = (right - left).max((bottom - top) * self.ratio);
-        goal.width = goal.width.max(least).clamp(self.narrowest, self.widest);
-        let slide = |centre: f32, from: f32, to: f32, length: f32| {
-            // A subject larger than the view is centred as well as may be.
-            if to - from >= length {
-                0.5 * (from + to)
-            } else {
-                centre.clamp(to - 0.5 * length, from + 0.5 * length)
-            }
-        };
-        goal.cx = slide(goal.cx, left, right, goal.width);
-        goal.cy = slide(goal.cy, top, bottom, goal.width / self.ratio);
-    }
-
-    fn keep_inside(&self, goal: &mut Goal) {
-        let (w, h) = (0.5 * goal.width, 0.5 * goal.width / self.ratio);
-        goal.cx = goal.cx.max(w).min((self.size.0 - w).max(w));
-        goal.cy = goal.cy.max(h).min((self.size.1 - h).max(h));
-    }
-
-    /// Where the goal sits in the room it has, across and down, 0 to 1.
-    fn place(&self, goal: &Goal) -> (f32, f32) {
-        let share = |centre: f32, length: f32, whole: f32| {
-            let room = whole - length;
-            if room <= 0.002 * whole { 0.5 } else { ((centre - 0.5 * length) / room).clamp(0.0, 1.0) }
-        };
-        (share(goal.cx, goal.width, self.size.0), share(goal.cy, goal.width / self.ratio, self.size.1))
     }
 }

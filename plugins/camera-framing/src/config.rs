@@ -53,6 +53,8 @@ pub struct Config {
     pub max_zoom_speed: f32,
     /// Greatest change of that, per second.
     pub max_zoom_acceleration: f32,
+    /// How many times faster than that the view may widen and move while part of its subject lies outside it.
+    pub urgency: f32,
     /// How eagerly the view follows: about 1 over the seconds it lags behind.
     pub stiffness: f32,
     /// Seconds for which the view holds still when its subject is lost.
@@ -84,6 +86,7 @@ impl Default for Config {
             max_acceleration: 1.2,
             max_zoom_speed: 0.8,
             max_zoom_acceleration: 1.6,
+            urgency: 2.5,
             stiffness: 3.0,
             hold: 1.5,
             outliers: 0.0,
@@ -124,6 +127,7 @@ impl Config {
             ("max_acceleration", self.max_acceleration, 0.01, 1000.0),
             ("max_zoom_speed", self.max_zoom_speed, 0.01, 100.0),
             ("max_zoom_acceleration", self.max_zoom_acceleration, 0.01, 1000.0),
+            ("urgency", self.urgency, 1.0, 10.0),
             ("stiffness", self.stiffness, 0.1, 30.0),
             ("hold", self.hold, 0.0, 600.0),
             ("outliers", self.outliers, 0.0, 100.0),

@@ -8,6 +8,7 @@ mod camera;
 mod config;
 mod follower;
 mod plugin;
+mod range;
 mod subject;
 #[cfg(test)]
 mod tests;
