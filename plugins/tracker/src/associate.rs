@@ -8,6 +8,11 @@ use crate::{Detection, Track, Tuning, assign::Pair};
 /// The first association: all believed tracks with confident detections, by how likely the detection is where the
 /// track's filter expects it, and by agreement in direction. Gated by overlap of grown boxes (C-BIoU).
 pub fn confident(track: &Track, found: &Detection, now: f64, tuning: &Tuning) -> Option<f32> {
+    // Most pairs are far apart: they cost one subtraction.
+    let reach = (0.5 + tuning.grow) * (track.motion.w.value.max(1.0) + found.bounds.w);
+    if (track.motion.x.value - found.bounds.cx()).abs() >= reach {
+        return None;
+    }
     let predicted = track.bounds();
     let overlap = predicted.grown(tuning.grow).iou(&found.bounds.grown(tuning.grow));
     if overlap < tuning.overlap {
@@ -31,18 +36,22 @@ pub fn surprise(track: &Track, found: &Detection, tuning: &Tuning) -> f32 {
     let scale = track.bounds().scale();
     let height = track.clear.map_or(motion.h.value, |(h, _)| 0.5 * (h + motion.h.value));
     let doubt = scale * (1.5 - found.score.clamp(0.0, 1.0));
-    let axis = |off: f32, var: f32, share: f32| {
+    // Sums of logarithms as logarithms of products: there are many pairs, and a logarithm is dear in WebAssembly.
+    // Bounded, so that the product of four stays finite.
+    let (mut off_all, mut spread_all) = (1.0_f32, 1.0_f32);
+    let mut axis = |off: f32, var: f32, share: f32| {
         let seen = (share * doubt).powi(2);
         let total = var + seen;
-        let tail = tuning.tail;
-        0.5 * (tail + 1.0) * (off * off / (tail * total)).ln_1p() + 0.5 * tuning.spread * (total / seen).ln()
+        off_all *= 1.0 + (off * off / (tuning.tail * total)).min(1e8);
+        spread_all *= (total / seen).min(1e8);
     };
     let b = &found.bounds;
     let [across, foot, tall, wide] = tuning.exactness;
-    axis(b.cx() - motion.x.value, motion.x.var, across)
-        + axis(b.y + b.h - motion.y.value - 0.5 * motion.h.value, motion.y.var + 0.25 * motion.h.var, foot)
-        + axis(b.h - height, motion.h.var, tall)
-        + axis(b.w - motion.w.value, motion.w.var, wide)
+    axis(b.cx() - motion.x.value, motion.x.var, across);
+    axis(b.y + b.h - motion.y.value - 0.5 * motion.h.value, motion.y.var + 0.25 * motion.h.var, foot);
+    axis(b.h - height, motion.h.var, tall);
+    axis(b.w - motion.w.value, motion.w.var, wide);
+    0.5 * (tuning.tail + 1.0) * off_all.ln() + 0.5 * tuning.spread * spread_all.ln()
 }
 
 /// The second association (ByteTrack, Zhang et al., ECCV 2022): tracks still unmatched with the detections

@@ -9,7 +9,7 @@
 //! hypotheses that matter, per pair: as associated, or exchanged. It is Viterbi's algorithm with two states: each
 //! reading is reached from the better of both, by the likelihood of the detections under the filters it leads to.
 
-use crate::{Detection, Noise, Phase, Track, Tuning, associate::surprise};
+use crate::{Bounds, Detection, Noise, Phase, Track, Tuning, associate::surprise};
 
 /// Two tracks that met, and how things look if they were exchanged.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,15 +34,21 @@ pub fn meet(all: &mut Vec<Rivals>, tracks: &[Track], now: f64, tuning: &Tuning) 
     for rivals in all.iter_mut() {
         rivals.exchanged.iter_mut().for_each(|track| track.predict(now, &tuning.noise));
     }
-    for (i, a) in tracks.iter().enumerate().filter(|(_, t)| t.phase != Phase::Tentative) {
-        for b in tracks[i + 1..].iter().filter(|t| t.phase != Phase::Tentative && t.kind == a.kind) {
-            if a.bounds().iou(&b.bounds()) < tuning.close {
+    let believed: Vec<(&Track, Bounds)> =
+        tracks.iter().filter(|t| t.phase != Phase::Tentative).map(|t| (t, t.bounds())).collect();
+    for (i, (a, at_a)) in believed.iter().enumerate() {
+        for (b, at_b) in &believed[i + 1..] {
+            // Most are far from each other: the cheapest question first.
+            if (at_a.cx() - at_b.cx()).abs() > at_a.w.max(at_b.w) || a.kind != b.kind {
+                continue;
+            }
+            if at_a.iou(at_b) < tuning.close {
                 continue;
             }
             if let Some(rivals) = all.iter_mut().find(|r| r.ids.contains(&a.id) && r.ids.contains(&b.id)) {
                 rivals.close = now;
             } else if all.len() < MOST {
-                let exchanged = [a.clone(), b.clone()];
+                let exchanged = [(*a).clone(), (*b).clone()];
                 all.push(Rivals { ids: [a.id, b.id], exchanged, lead: None, close: now });
             }
         }
