@@ -58,12 +58,22 @@ impl Daemon {
     /// Where it cannot be started.
     #[must_use]
     pub fn start(folder: &Path, config: &str) -> Self {
+        Self::start_with(folder, config, &[])
+    }
+
+    /// As [`Daemon::start`], with variables added to its environment, such as `NOTIFY_SOCKET`.
+    ///
+    /// # Panics
+    /// Where it cannot be started.
+    #[must_use]
+    pub fn start_with(folder: &Path, config: &str, environment: &[(&str, &Path)]) -> Self {
         let file = write_config(folder, config);
         let mut child = Command::new(binary())
             .args(["run", "--config"])
             .arg(&file)
             .env("NO_COLOR", "1")
             .env_remove("NOTIFY_SOCKET")
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
