@@ -22,7 +22,7 @@ use watchpost::scene::SceneSpec;
 
 /// The seed that is played live over RTSP, the others from files.
 const LIVE: u64 = 9008;
-/// Least IDF1, over the people of all scenes.
+/// Least IDF1, over the people of all twenty scenes.
 const IDF1: f64 = 0.85;
 /// Least share of frames with the framed people inside the view.
 const FRAMED: f64 = 0.98;
@@ -258,11 +258,9 @@ fn scenes_that_nobody_has_seen() {
     for o in &outcomes {
         assert!(o.framed >= FRAMED, "seed {}: framed in {:.2} % of the frames", o.seed, o.framed * 100.0);
     }
-    assert!(greedy < ours - 0.05, "the greedy tracker does not clearly fail: {greedy:.3}");
-    // Not reached yet: the detector misses too many of those who stand behind others. `make accept` says so by
-    // failing; the three scenes of `make test` hold what has been reached.
-    if std::env::var_os("WATCHPOST_ACCEPT").is_some() {
-        assert!(ours >= IDF1, "IDF1 {ours:.3}, expected {IDF1}");
-        assert!(single >= 3, "the single threshold does not clearly fail: {single} wrong");
-    }
+    assert!(greedy < ours - 0.1, "the greedy tracker does not clearly fail: {greedy:.3}");
+    // Both are averages over scenes: three say less, and one of them is live on whatever machine this is.
+    let (least, mistakes) = if outcomes.len() >= 10 { (IDF1, 3) } else { (IDF1 - 0.1, 0) };
+    assert!(ours >= least, "IDF1 {ours:.3}, expected {least}");
+    assert!(single >= mistakes, "the single threshold does not clearly fail: {single} wrong");
 }
