@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+import onnxfile
 import scenes
 from people import conv
 
@@ -27,7 +28,7 @@ CELL = 8
 # Width of the part of a window that one training step sees.
 PART = 96
 # Share of a window's frames with a fight: from `FIGHT` it is one, below `CALM` none, between it is not judged.
-FIGHT, CALM = 0.5, 0.1
+FIGHT, CALM = 0.3, 0.1
 
 
 def along(inputs, outputs, size, stride):
@@ -234,11 +235,13 @@ def train(work, out, minutes, start=None, batch=16, seed=0, rate=2.5e-3):
     """Trains for so many minutes, keeping a running mean of the weights; writes out/violence.pt at each tenth."""
     torch.manual_seed(seed)
     model, mean = Violence(), Violence()
-    if start:
+    batches = Batches(work, seed)
+    if start and str(start).endswith(".onnx"):
+        onnxfile.unfold(model, start, (batches.next(batch)[0] for _ in range(24)))
+    elif start:
         model.load_state_dict(torch.load(start))
     mean.load_state_dict(model.state_dict())
     model = model.to(memory_format=torch.channels_last)
-    batches = Batches(work, seed)
     decayed = [p for p in model.parameters() if p.ndim > 1]
     plain = [p for p in model.parameters() if p.ndim <= 1]
     optimizer = torch.optim.AdamW(
