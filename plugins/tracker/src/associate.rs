@@ -3,13 +3,14 @@
 //! In: tracks predicted to now, and detections. Out: pairs with their gain, for [`crate::assign`]. Pure;
 //! nothing fails. A gain is 1 less the pair's cost, less what the stage asks for at least.
 
+use crate::bounds::{least, most};
 use crate::{Detection, Track, Tuning, assign::Pair};
 
 /// The first association: all believed tracks with confident detections, by how likely the detection is where the
 /// track's filter expects it, and by agreement in direction. Gated by overlap of grown boxes (C-BIoU).
 pub fn confident(track: &Track, found: &Detection, now: f64, tuning: &Tuning) -> Option<f32> {
     // Most pairs are far apart: they cost one subtraction.
-    let reach = (0.5 + tuning.grow) * (track.motion.w.value.max(1.0) + found.bounds.w);
+    let reach = (0.5 + tuning.grow) * (most(track.motion.w.value, 1.0) + found.bounds.w);
     if (track.motion.x.value - found.bounds.cx()).abs() >= reach {
         return None;
     }
@@ -42,8 +43,8 @@ pub fn surprise(track: &Track, found: &Detection, tuning: &Tuning) -> f32 {
     let mut axis = |off: f32, var: f32, share: f32| {
         let seen = (share * doubt).powi(2);
         let total = var + seen;
-        off_all *= 1.0 + (off * off / (tuning.tail * total)).min(1e8);
-        spread_all *= (total / seen).min(1e8);
+        off_all *= 1.0 + least(off * off / (tuning.tail * total), 1e8);
+        spread_all *= least(total / seen, 1e8);
     };
     let b = &found.bounds;
     let [across, foot, tall, wide] = tuning.exactness;

@@ -2,6 +2,19 @@
 
 use serde::{Deserialize, Serialize};
 
+/// The smaller of two numbers, neither of them NaN. In WebAssembly `f32::min` is a call of C's `fminf`, which looks
+/// for NaN: it took two fifths of the tracker's time. A comparison is one instruction there.
+#[must_use]
+pub fn least(a: f32, b: f32) -> f32 {
+    if b < a { b } else { a }
+}
+
+/// The larger of two numbers, as [`least`].
+#[must_use]
+pub fn most(a: f32, b: f32) -> f32 {
+    if b > a { b } else { a }
+}
+
 /// A box in source pixels: top left corner and size.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct Bounds {
@@ -51,7 +64,7 @@ impl Bounds {
     /// multiples of it, so that near and far objects, and any resolution, are treated alike.
     #[must_use]
     pub fn scale(&self) -> f32 {
-        (self.area() * 2.5).max(1.0).sqrt()
+        most(self.area() * 2.5, 1.0).sqrt()
     }
 
     /// Whether all numbers are finite and the box has an area.
@@ -68,8 +81,8 @@ impl Bounds {
     /// Common area of two boxes, in square pixels.
     #[must_use]
     pub fn overlap(&self, other: &Self) -> f32 {
-        let w = (self.x + self.w).min(other.x + other.w) - self.x.max(other.x);
-        let h = (self.y + self.h).min(other.y + other.h) - self.y.max(other.y);
+        let w = least(self.x + self.w, other.x + other.w) - most(self.x, other.x);
+        let h = least(self.y + self.h, other.y + other.h) - most(self.y, other.y);
         if w > 0.0 && h > 0.0 { w * h } else { 0.0 }
     }
 

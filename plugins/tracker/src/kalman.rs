@@ -13,6 +13,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::Bounds;
+use crate::bounds::most;
 
 /// Noise of the motion model, in multiples of the object's scale ([`Bounds::scale`]).
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -150,7 +151,7 @@ impl Motion {
     /// The estimated box; its sides never fall below one pixel.
     #[must_use]
     pub fn bounds(&self) -> Bounds {
-        Bounds::centred(self.x.value, self.y.value, self.w.value.max(1.0), self.h.value.max(1.0))
+        Bounds::centred(self.x.value, self.y.value, most(self.w.value, 1.0), most(self.h.value, 1.0))
     }
 
     /// Multiplies all lengths: the stream's frames changed their size.

@@ -9,6 +9,7 @@
 //! hypotheses that matter, per pair: as associated, or exchanged. It is Viterbi's algorithm with two states: each
 //! reading is reached from the better of both, by the likelihood of the detections under the filters it leads to.
 
+use crate::bounds::most;
 use crate::{Bounds, Detection, Noise, Phase, Track, Tuning, associate::surprise};
 
 /// Two tracks that met, and how things look if they were exchanged.
@@ -39,7 +40,7 @@ pub fn meet(all: &mut Vec<Rivals>, tracks: &[Track], now: f64, tuning: &Tuning) 
     for (i, (a, at_a)) in believed.iter().enumerate() {
         for (b, at_b) in &believed[i + 1..] {
             // Most are far from each other: the cheapest question first.
-            if (at_a.cx() - at_b.cx()).abs() > at_a.w.max(at_b.w) || a.kind != b.kind {
+            if (at_a.cx() - at_b.cx()).abs() > most(at_a.w, at_b.w) || a.kind != b.kind {
                 continue;
             }
             if at_a.iou(at_b) < tuning.close {
