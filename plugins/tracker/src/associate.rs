@@ -3,17 +3,19 @@
 //! In: tracks predicted to now, and detections. Out: pairs with their gain, for [`crate::assign`]. Pure;
 //! nothing fails. A gain is 1 less the pair's cost, less what the stage asks for at least.
 
-use crate::bounds::{least, most};
+use crate::bounds::least;
 use crate::{Detection, Track, Tuning, assign::Pair};
 
 /// The first association: all believed tracks with confident detections, by how likely the detection is where the
 /// track's filter expects it, and by agreement in direction. Gated by overlap of grown boxes (C-BIoU).
+#[inline]
 pub fn confident(track: &Track, found: &Detection, now: f64, tuning: &Tuning) -> Option<f32> {
-    // Most pairs are far apart: they cost one subtraction.
-    let reach = (0.5 + tuning.grow) * (most(track.motion.w.value, 1.0) + found.bounds.w);
-    if (track.motion.x.value - found.bounds.cx()).abs() >= reach {
-        return None;
-    }
+    // Most pairs are far apart: they cost a subtraction and no call.
+    if track.is_beside(&found.bounds, tuning.grow) { likely(track, found, now, tuning) } else { None }
+}
+
+#[inline(never)]
+fn likely(track: &Track, found: &Detection, now: f64, tuning: &Tuning) -> Option<f32> {
     let predicted = track.bounds();
     let overlap = predicted.grown(tuning.grow).iou(&found.bounds.grown(tuning.grow));
     if overlap < tuning.overlap {
@@ -58,7 +60,7 @@ pub fn surprise(track: &Track, found: &Detection, tuning: &Tuning) -> f32 {
 /// The second association (ByteTrack, Zhang et al., ECCV 2022): tracks still unmatched with the detections
 /// of low confidence, by plain overlap.
 pub fn doubtful(track: &Track, found: &Detection, tuning: &Tuning) -> Option<f32> {
-    let overlap = track.bounds().iou(&found.bounds);
+    let overlap = if track.is_beside(&found.bounds, 0.0) { track.bounds().iou(&found.bounds) } else { 0.0 };
     (overlap > tuning.low_overlap).then_some(overlap)
 }
 

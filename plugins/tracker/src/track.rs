@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::bounds::most;
 use crate::{Bounds, Detection, Motion, Noise};
 
 /// Where a track is in its life.
@@ -86,6 +87,15 @@ impl Track {
     #[must_use]
     pub fn bounds(&self) -> Bounds {
         self.motion.bounds()
+    }
+
+    /// Whether the predicted box and another one, both grown by this share on every side, overlap across. What does
+    /// not, cannot overlap at all.
+    #[inline]
+    #[must_use]
+    pub fn is_beside(&self, other: &Bounds, grown: f32) -> bool {
+        let reach = (0.5 + grown) * (most(self.motion.w.value, 1.0) + other.w);
+        (self.motion.x.value - other.cx()).abs() < reach
     }
 
     /// When and where it was last seen.

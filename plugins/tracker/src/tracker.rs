@@ -326,6 +326,7 @@ impl Tracker {
             index != row
                 && other.phase != Phase::Tentative
                 && other.kind == found.kind
+                && other.is_beside(&found.bounds, 0.0)
                 && other.bounds().overlap(&found.bounds) > 0.4 * found.bounds.area()
         });
         if contested { self.tuning.doubt } else { 1.0 }
@@ -341,6 +342,7 @@ impl Tracker {
             let beside = self.saved.tracks.iter().any(|track| {
                 track.phase != Phase::Tentative
                     && track.kind == d.kind
+                    && track.is_beside(&d.bounds, 0.0)
                     && track.bounds().iou(&d.bounds) > self.tuning.near
             });
             if beside && d.score < self.tuning.birth_near {
