@@ -10,6 +10,7 @@ mod idle;
 mod inference;
 mod lane;
 mod latency;
+mod mot;
 mod process;
 mod ready;
 mod small;
@@ -21,7 +22,7 @@ use std::process::ExitCode;
 type Part = fn() -> anyhow::Result<()>;
 
 /// The parts by name, in the order in which they run, and what each measures.
-const PARTS: [(&str, &str, Part); 6] = [
+const PARTS: [(&str, &str, Part); 7] = [
     ("lane", "CPU time a frame with yolox_nano_416, over decoding plus inference alone", lane::measure),
     (
         "small",
@@ -32,6 +33,7 @@ const PARTS: [(&str, &str, Part); 6] = [
     ("latency", "decoder to MQTT subscriber beyond inference, 99th percentile at 30 fps", latency::measure),
     ("idle", "memory of a further 720p stream without models", idle::measure),
     ("ready", "the daemon's start to READY=1, caches warm", ready::measure),
+    ("mot", "the tracker's output on MOT17, for mot_score.py", mot::measure),
 ];
 
 fn main() -> ExitCode {
