@@ -158,7 +158,7 @@ fn decode(
         chain.push(flip);
     }
     let colors = caps.structure(0).is_some_and(|structure| structure.has_field("colorimetry"));
-    let sink = sink(session, tap::Decoded { label, convert, colors, codec: codec(&caps), layout: None });
+    let sink = sink(session, tap::Decoded::new(label, convert, colors, codec(&caps)));
     chain.push(sink.upcast());
 
     pipeline.add_many(&chain).and_then(|()| gst::Element::link_many(&chain)).map_err(start)?;

@@ -24,6 +24,7 @@ mod location;
 mod picture;
 mod queue;
 mod ring;
+mod sender;
 mod session;
 mod source;
 mod stats;

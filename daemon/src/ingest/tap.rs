@@ -14,6 +14,7 @@ use super::IngestError;
 use super::picture::Layout;
 use super::queue::Pushed;
 use super::ring::Track;
+use super::sender::SenderClock;
 use super::session::{Event, RawFrame, Session, lock};
 use crate::flow::{Codec, Packet, PacketKind, StreamInfo};
 
@@ -27,16 +28,22 @@ const PACE_SLACK: Duration = Duration::from_secs(1);
 /// What is known of the decoded stream; owned by the appsink's callback.
 pub(super) struct Decoded {
     /// Elements that made the frames, for the status.
-    pub(super) label: String,
-    pub(super) convert: gst::Element,
+    label: String,
+    convert: gst::Element,
     /// The compressed stream says its colorimetry.
-    pub(super) colors: bool,
-    pub(super) codec: Codec,
+    colors: bool,
+    codec: Codec,
     /// How frames of the newest caps are read.
-    pub(super) layout: Option<(gst::Caps, Layout)>,
+    layout: Option<(gst::Caps, Layout)>,
+    clock: SenderClock,
 }
 
 impl Decoded {
+    /// Nothing is known of its frames yet.
+    pub(super) fn new(label: String, convert: gst::Element, colors: bool, codec: Codec) -> Self {
+        Self { label, convert, colors, codec, layout: None, clock: SenderClock::default() }
+    }
+
     /// How a frame is read, and whether that is new.
     fn layout(&mut self, caps: &gst::CapsRef) -> Option<(Layout, bool)> {
         if let Some((known, layout)) = &self.layout
@@ -115,8 +122,9 @@ pub(super) fn frame(
         return Err(gst::FlowError::NotNegotiated);
     };
     let buffer = sample.buffer_owned().ok_or(gst::FlowError::Error)?;
-    let running = running_time(sample.segment(), buffer.pts());
-    let captured = captured(session, sink, &buffer, running);
+    let sent = sent(&buffer);
+    let running = decoded.clock.refine(running_time(sample.segment(), buffer.pts()), sent);
+    let captured = captured(session, sink, sent, running);
     let Some(picture) = layout.picture(buffer) else {
         fail(session, decoded, "a frame's buffer is smaller than its caps say".into());
         return Err(gst::FlowError::Error);
@@ -212,25 +220,25 @@ fn pace(session: &Session, pts: u64) -> bool {
     session.feed.queue.wait_until(Some(session.id), due)
 }
 
+/// The sender's own time of a frame, nanoseconds since 1970, where it says so (RTCP sender reports).
+fn sent(buffer: &gst::BufferRef) -> Option<u64> {
+    buffer.iter_meta::<gst::ReferenceTimestampMeta>().find_map(|meta| {
+        let is_ntp = meta.reference().structure(0).is_some_and(|kind| kind.name() == "timestamp/x-ntp");
+        let since_1970 = meta.timestamp().nseconds().checked_sub(NTP_TO_UNIX * 1_000_000_000)?;
+        is_ntp.then_some(since_1970)
+    })
+}
+
 /// Wall clock at which a frame was taken, microseconds since 1970: by the camera's own clock where it reports a
-/// believable one (RTCP sender reports), else when the frame's first packet came; a file's frames: now.
-fn captured(
-    session: &Session,
-    sink: &gst_app::AppSink,
-    buffer: &gst::BufferRef,
-    running: Option<u64>,
-) -> u64 {
+/// believable one, else when the frame's first packet came; a file's frames: now.
+fn captured(session: &Session, sink: &gst_app::AppSink, sent: Option<u64>, running: Option<u64>) -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let now = u64::try_from(now.as_micros()).unwrap_or(u64::MAX);
     if !session.feed.location.is_live() {
         return now;
     }
-    let ntp = buffer.iter_meta::<gst::ReferenceTimestampMeta>().find_map(|meta| {
-        let is_ntp = meta.reference().structure(0).is_some_and(|kind| kind.name() == "timestamp/x-ntp");
-        let since_1970 = meta.timestamp().useconds().checked_sub(NTP_TO_UNIX * 1_000_000)?;
-        (is_ntp && since_1970.abs_diff(now) < CLOCK_TRUST).then_some(since_1970)
-    });
-    ntp.unwrap_or_else(|| {
+    let believed = sent.map(|sent| sent / 1000).filter(|sent| sent.abs_diff(now) < CLOCK_TRUST);
+    believed.unwrap_or_else(|| {
         let clock = sink.current_running_time().map(gst::ClockTime::nseconds);
         let age = clock.zip(running).map_or(0, |(clock, came)| clock.saturating_sub(came));
         now.saturating_sub((age / 1000).min(CLOCK_TRUST))
