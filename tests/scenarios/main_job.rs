@@ -270,6 +270,8 @@ fn kill_9_loses_nothing_and_ends_what_was_open() {
     daemon.wait_ready();
     daemon.kill();
     broker.restart();
+    // The third life says it at once: the inbox must be subscribed again by then.
+    inbox.subscribed(2);
     let daemon = Daemon::start(folder.path(), &text);
     let end = inbox.wait_for(events, |event| event["change"] == "end" && event["incident"] == incident);
     assert_eq!(end["data"]["reason"], "restart", "{end}");
