@@ -13,7 +13,7 @@ use super::strict;
 /// What a plugin does, and what the host says of it.
 fn breaches() -> Vec<(Value, &'static str)> {
     vec![
-        (json!({ "behave": "loop" }), "process took more than 50 ms of CPU time (limits.call_ms)"),
+        (json!({ "behave": "loop" }), "process took more than 100 ms of CPU time (limits.call_ms)"),
         (json!({ "behave": "memory" }), "the limit is 64 MiB (limits.memory_mib)"),
         (json!({ "behave": "recursion" }), "used up its stack"),
         (
@@ -57,7 +57,7 @@ fn marked(bench: &Bench, stream: &str, count: u64) -> Vec<Objects> {
 
 #[test]
 fn each_breach_ends_its_own_instance_and_is_named() {
-    let bench = Bench::with(Limits { setup_ms: 200, ..strict() }, &["misbehave", "lying"]);
+    let bench = Bench::with(Limits { setup_ms: 200, call_ms: 100, ..strict() }, &["misbehave", "lying"]);
     let alone = marked(&bench, "second", 2000);
     assert!(alone[5].tracks.iter().all(|track| *track > 5000), "{:?}", alone[5]);
 
