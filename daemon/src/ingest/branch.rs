@@ -221,20 +221,24 @@ fn sink(session: &Arc<Session>, decoded: tap::Decoded) -> gst_app::AppSink {
             .eos(move |_| end.end())
             .build(),
     );
-    // A decoder lays its frames out as it likes best where it knows that padded rows are understood here;
-    // otherwise it copies each one (appsink itself answers this only since GStreamer 1.24).
     if let Some(pad) = sink.static_pad("sink") {
-        pad.add_probe(gst::PadProbeType::QUERY_DOWNSTREAM, |_, info| {
-            if let Some(query) = info.query_mut()
-                && let gst::QueryViewMut::Allocation(allocation) = query.view_mut()
-            {
-                allocation.add_allocation_meta::<gst_video::VideoMeta>(None);
-                return gst::PadProbeReturn::Handled;
-            }
-            gst::PadProbeReturn::Ok
-        });
+        accept_padded_rows(&pad);
     }
     sink
+}
+
+/// Tells who asks at this sink's pad that padded rows are understood. A decoder lays its frames out as it likes best
+/// where it knows that; otherwise it copies each one (appsink itself answers this only since GStreamer 1.24).
+pub fn accept_padded_rows(pad: &gst::Pad) {
+    pad.add_probe(gst::PadProbeType::QUERY_DOWNSTREAM, |_, info| {
+        if let Some(query) = info.query_mut()
+            && let gst::QueryViewMut::Allocation(allocation) = query.view_mut()
+        {
+            allocation.add_allocation_meta::<gst_video::VideoMeta>(None);
+            return gst::PadProbeReturn::Handled;
+        }
+        gst::PadProbeReturn::Ok
+    });
 }
 
 fn audio(session: &Arc<Session>, pipeline: &gst::Pipeline, pad: &gst::Pad) -> Result<(), IngestError> {

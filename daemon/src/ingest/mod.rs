@@ -32,6 +32,7 @@ mod supervisor;
 mod tap;
 mod timeline;
 
+pub use branch::accept_padded_rows;
 pub use error::IngestError;
 pub use location::Location;
 pub use ring::{Clip, PacketRing, Track};

@@ -12,7 +12,6 @@ use std::sync::mpsc::sync_channel;
 use anyhow::{Context, bail, ensure};
 use gstreamer as gst;
 use gstreamer::prelude::*;
-use gstreamer_video as gst_video;
 use watchpost::flow::Tensor;
 
 use crate::figures::process_cpu;
@@ -83,15 +82,7 @@ fn decoding(file: &Path, each: impl Fn() + Send + Sync + 'static) -> anyhow::Res
         gst::PadProbeReturn::Ok
     });
     // As in the daemon: a decoder that knows its padded rows are understood does not copy each frame.
-    pad.add_probe(gst::PadProbeType::QUERY_DOWNSTREAM, |_, info| {
-        if let Some(query) = info.query_mut()
-            && let gst::QueryViewMut::Allocation(allocation) = query.view_mut()
-        {
-            allocation.add_allocation_meta::<gst_video::VideoMeta>(None);
-            return gst::PadProbeReturn::Handled;
-        }
-        gst::PadProbeReturn::Ok
-    });
+    watchpost::ingest::accept_padded_rows(&pad);
     Ok(pipeline)
 }
 
