@@ -25,6 +25,8 @@ pub struct Pair {
 #[derive(Debug, Default)]
 pub struct Assigner {
     parent: Vec<u32>,
+    /// Pairs of each component, by root.
+    sizes: Vec<u32>,
     order: Vec<(u32, u32)>,
     rows: Vec<u32>,
     columns: Vec<u32>,
@@ -41,19 +43,25 @@ impl Assigner {
             let (a, b) = (self.root(pair.row), self.root(rows as u32 + pair.column));
             self.parent[a.max(b) as usize] = a.min(b);
         }
+        self.sizes.clear();
+        self.sizes.resize(rows + columns, 0);
+        for pair in pairs.iter().filter(|pair| pair.gain > 0.0) {
+            let root = self.root(pair.row);
+            self.sizes[root as usize] += 1;
+        }
         self.order.clear();
         for (index, pair) in pairs.iter().enumerate().filter(|(_, pair)| pair.gain > 0.0) {
             let root = self.root(pair.row);
-            self.order.push((root, index as u32));
+            if self.sizes[root as usize] == 1 {
+                chosen(index);
+            } else {
+                self.order.push((root, index as u32));
+            }
         }
         self.order.sort_unstable();
         let order = std::mem::take(&mut self.order);
         for group in order.chunk_by(|a, b| a.0 == b.0) {
-            if let [(_, only)] = group {
-                chosen(*only as usize);
-            } else {
-                self.component(pairs, group, &mut chosen);
-            }
+            self.component(pairs, group, &mut chosen);
         }
         self.order = order;
     }

@@ -4,7 +4,7 @@
 //! nothing fails. A gain is 1 less the pair's cost, less what the stage asks for at least.
 
 use crate::bounds::least;
-use crate::{Detection, Track, Tuning, assign::Pair};
+use crate::{Detection, Track, Tuning, assign::Pair, nearby::Nearby};
 
 /// The first association: all believed tracks with confident detections, by how likely the detection is where the
 /// track's filter expects it, and by agreement in direction. Gated by overlap of grown boxes (C-BIoU).
@@ -54,7 +54,22 @@ pub fn surprise(track: &Track, found: &Detection, tuning: &Tuning) -> f32 {
     axis(b.y + b.h - motion.y.value - 0.5 * motion.h.value, motion.y.var + 0.25 * motion.h.var, foot);
     axis(b.h - height, motion.h.var, tall);
     axis(b.w - motion.w.value, motion.w.var, wide);
-    0.5 * (tuning.tail + 1.0) * off_all.ln() + 0.5 * tuning.spread * spread_all.ln()
+    0.5 * (tuning.tail + 1.0) * ln(off_all) + 0.5 * tuning.spread * ln(spread_all)
+}
+
+/// The natural logarithm of a number from 1 to 1e38, to within the rounding of single precision: the series of
+/// 2 artanh((m - 1) / (m + 1)) for a mantissa m from √½ to √2. WebAssembly has no instruction for it, and the library's
+/// is a call by way of doubles.
+#[inline]
+fn ln(x: f32) -> f32 {
+    let bits = x.to_bits();
+    let (exponent, mantissa) = ((bits >> 23) as i32 - 127, f32::from_bits(bits & 0x007f_ffff | 0x3f80_0000));
+    let above = mantissa > std::f32::consts::SQRT_2;
+    let (exponent, mantissa) = if above { (exponent + 1, 0.5 * mantissa) } else { (exponent, mantissa) };
+    let part = (mantissa - 1.0) / (mantissa + 1.0);
+    let square = part * part;
+    let series = 1.0 + square * (1.0 / 3.0 + square * (1.0 / 5.0 + square * (1.0 / 7.0)));
+    exponent as f32 * std::f32::consts::LN_2 + 2.0 * part * series
 }
 
 /// The second association (ByteTrack, Zhang et al., ECCV 2022): tracks still unmatched with the detections
@@ -96,12 +111,13 @@ pub fn size_gap(track: &Track, found: &Detection) -> f32 {
 /// Angle between where the track was going and where the detection lies from its last sighting, 0 (same
 /// way) to 1 (opposite), less for slow tracks and short ways, which have no direction to speak of.
 pub fn direction_gap(track: &Track, found: &Detection) -> f32 {
-    let Some((vx, vy)) = track.momentum(0.25) else { return 0.5 };
+    let Some((vx, vy)) = track.heading else { return 0.5 };
     let last = track.last().bounds;
     let (dx, dy) = (found.bounds.cx() - last.cx(), found.bounds.cy() - last.cy());
-    let (speed, way) = (vx.hypot(vy), dx.hypot(dy));
+    // Not `hypot`: in WebAssembly it is a call, and pixels do not overflow.
+    let (speed, way) = ((vx * vx + vy * vy).sqrt(), (dx * dx + dy * dy).sqrt());
     let scale = last.scale();
-    let trust = (speed / (0.3 * scale)).min(1.0) * (way / (0.1 * scale)).min(1.0);
+    let trust = least(speed / (0.3 * scale), 1.0) * least(way / (0.1 * scale), 1.0);
     if trust <= 0.0 {
         return 0.5;
     }
@@ -109,21 +125,55 @@ pub fn direction_gap(track: &Track, found: &Detection) -> f32 {
     0.5 + trust * ((1.0 - cosine) * 0.5 - 0.5)
 }
 
-/// Fills `pairs` with the allowed pairs of the `tracks` and `found` listed, by `gain`.
+/// How far from a track a detection may be.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Reach {
+    /// Both boxes, grown by this share of their size, overlap across.
+    Beside(f32),
+    /// Anywhere.
+    Anywhere,
+}
+
+/// Fills `pairs` with the allowed pairs of the `tracks` and `found` listed, by `gain`, which is asked for those within
+/// reach only.
 pub fn pairs(
     pairs: &mut Vec<Pair>,
+    nearby: &mut Nearby,
+    reach: Reach,
     tracks: (&[Track], &[u32]),
     found: (&[Detection], &[u32]),
     mut gain: impl FnMut(&Track, &Detection) -> Option<f32>,
 ) {
     pairs.clear();
+    if let Reach::Beside(share) = reach {
+        nearby.fill(found.1.iter().map(|index| found.0[*index as usize].bounds.span(share)));
+    }
     for (row, track) in tracks.1.iter().map(|index| &tracks.0[*index as usize]).enumerate() {
-        for (column, found) in found.1.iter().map(|index| &found.0[*index as usize]).enumerate() {
+        let mut pair = |column: usize| {
+            let found = &found.0[found.1[column] as usize];
             if track.kind == found.kind
                 && let Some(gain) = gain(track, found)
             {
                 pairs.push(Pair { row: row as u32, column: column as u32, gain });
             }
+        };
+        match reach {
+            Reach::Beside(share) => nearby.each(track.bounds().span(share), pair),
+            Reach::Anywhere => (0..found.1.len()).for_each(&mut pair),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ln;
+
+    #[test]
+    fn the_logarithm_is_one() {
+        let mut x = 1.0_f32;
+        while x < 1e38 {
+            assert!((ln(x) - x.ln()).abs() <= 3e-7 * x.ln().max(1.0), "{x}: {} for {}", ln(x), x.ln());
+            x *= 1.000_7;
         }
     }
 }

@@ -53,6 +53,12 @@ impl Bounds {
         self.y + self.h * 0.5
     }
 
+    /// Left and right edge of the box grown by `share` of its width on both sides.
+    #[must_use]
+    pub fn span(&self, share: f32) -> (f32, f32) {
+        (self.x - self.w * share, self.x + self.w * (1.0 + share))
+    }
+
     /// Area in square pixels.
     #[must_use]
     pub fn area(&self) -> f32 {

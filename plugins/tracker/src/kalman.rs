@@ -48,6 +48,40 @@ impl Default for Noise {
     }
 }
 
+impl Noise {
+    /// What `dt` seconds, at least 0, do to a motion.
+    #[must_use]
+    pub fn over(&self, dt: f32) -> Lapse {
+        Lapse { dt, centre: Decay::over(dt, self.speed_decay), size: Decay::over(dt, self.size_decay) }
+    }
+}
+
+/// What a span of time does to a motion, computed once for all tracks: an exponential is dear in WebAssembly.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Lapse {
+    /// Seconds.
+    pub dt: f32,
+    centre: Decay,
+    size: Decay,
+}
+
+/// A rate that decays.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+struct Decay {
+    /// The share of the rate that is left.
+    keep: f32,
+    /// By how much the value has moved, for a rate of 1: seconds.
+    reach: f32,
+}
+
+impl Decay {
+    /// `seconds`: to 1/e.
+    fn over(dt: f32, seconds: f32) -> Self {
+        let keep = (-dt / seconds).exp();
+        Self { keep, reach: seconds * (1.0 - keep) }
+    }
+}
+
 /// One axis: value and rate of change with their covariance.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Axis {
@@ -68,10 +102,8 @@ impl Axis {
         Self { value, rate: 0.0, var, cov: 0.0, rate_var }
     }
 
-    /// Moves the estimate on by `dt` seconds. `density`: of the acceleration; `decay`: seconds to 1/e of the rate.
-    fn predict(&mut self, dt: f32, density: f32, decay: f32) {
-        let keep = (-dt / decay).exp();
-        let reach = decay * (1.0 - keep);
+    /// Moves the estimate on by `dt` seconds. `density`: of the acceleration.
+    fn predict(&mut self, dt: f32, density: f32, Decay { keep, reach }: Decay) {
         self.value += self.rate * reach;
         self.rate *= keep;
         let (var, cov, rate_var) = (self.var, self.cov, self.rate_var);
@@ -123,17 +155,18 @@ impl Motion {
         }
     }
 
-    /// Moves the estimate on by `dt` seconds.
-    pub fn predict(&mut self, dt: f32, noise: &Noise) {
+    /// Moves the estimate on by a span of time, as [`Noise::over`] gives it for the same noise.
+    pub fn predict(&mut self, lapse: &Lapse, noise: &Noise) {
+        let Lapse { dt, centre, size } = *lapse;
         if dt <= 0.0 {
             return;
         }
         let square = self.bounds().scale().powi(2);
-        self.x.predict(dt, noise.acceleration * square, noise.speed_decay);
+        self.x.predict(dt, noise.acceleration * square, centre);
         // Across the floor people move as they like; up and down the picture only as far as perspective lets them.
-        self.y.predict(dt, noise.acceleration * 0.25 * square, noise.speed_decay);
-        self.w.predict(dt, noise.size_acceleration * square, noise.size_decay);
-        self.h.predict(dt, noise.size_acceleration * square, noise.size_decay);
+        self.y.predict(dt, noise.acceleration * 0.25 * square, centre);
+        self.w.predict(dt, noise.size_acceleration * square, size);
+        self.h.predict(dt, noise.size_acceleration * square, size);
     }
 
     /// Corrects the estimate by an observed box. `doubt` scales the standard deviation of the observation:
@@ -181,12 +214,12 @@ mod tests {
         for step in 0..40 {
             let dt = if step % 3 == 0 { 0.1 } else { 0.04 };
             now += dt;
-            motion.predict(dt, &noise);
+            motion.predict(&noise.over(dt), &noise);
             motion.update(&at(now), 0.9, 1.0, &noise);
         }
         assert!((motion.x.rate - 60.0).abs() < 1.5, "{motion:?}");
         assert!((motion.y.rate - 12.0).abs() < 1.0, "{motion:?}");
-        motion.predict(1.0, &noise);
+        motion.predict(&noise.over(1.0), &noise);
         assert!(motion.bounds().iou(&at(now + 1.0)) > 0.8, "{motion:?}");
     }
 
@@ -196,8 +229,8 @@ mod tests {
         let mut one = Motion::new(&Bounds::new(10.0, 10.0, 40.0, 90.0), &noise);
         one.x.rate = 80.0;
         let mut ten = one;
-        one.predict(0.5, &noise);
-        (0..10).for_each(|_| ten.predict(0.05, &noise));
+        one.predict(&noise.over(0.5), &noise);
+        (0..10).for_each(|_| ten.predict(&noise.over(0.05), &noise));
         assert!((one.x.value - ten.x.value).abs() < 0.01);
         assert!((one.x.var / ten.x.var - 1.0).abs() < 0.02, "{} {}", one.x.var, ten.x.var);
     }
@@ -207,7 +240,7 @@ mod tests {
         let noise = Noise::default();
         let mut motion = Motion::new(&Bounds::new(0.0, 0.0, 30.0, 70.0), &noise);
         for step in 0..2000 {
-            motion.predict(if step % 50 == 0 { 3.0 } else { 0.033 }, &noise);
+            motion.predict(&noise.over(if step % 50 == 0 { 3.0 } else { 0.033 }), &noise);
             motion.update(&Bounds::new((step % 7) as f32, 0.0, 30.0, 70.0), 1.0, 1.0, &noise);
             for axis in [motion.x, motion.y, motion.w, motion.h] {
                 assert!(axis.var > 0.0 && axis.rate_var > 0.0, "step {step}: {axis:?}");
@@ -222,7 +255,7 @@ mod tests {
         let start = Motion::new(&Bounds::new(0.0, 0.0, 30.0, 70.0), &noise);
         let moved = |score: f32, doubt: f32| {
             let mut motion = start;
-            motion.predict(0.04, &noise);
+            motion.predict(&noise.over(0.04), &noise);
             motion.update(&Bounds::new(10.0, 0.0, 30.0, 70.0), score, doubt, &noise);
             motion.x.value
         };

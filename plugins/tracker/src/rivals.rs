@@ -9,14 +9,16 @@
 //! hypotheses that matter, per pair: as associated, or exchanged. It is Viterbi's algorithm with two states: each
 //! reading is reached from the better of both, by the likelihood of the detections under the filters it leads to.
 
-use crate::bounds::most;
-use crate::{Bounds, Detection, Noise, Phase, Track, Tuning, associate::surprise};
+use crate::nearby::Nearby;
+use crate::{Detection, Lapse, Noise, Phase, Track, Tuning, associate::surprise};
 
 /// Two tracks that met, and how things look if they were exchanged.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rivals {
     /// Ids of the two.
     pub ids: [u64; 2],
+    /// Where the two stand among the tracks, in this step.
+    pub slots: [u32; 2],
     /// The same two, had each taken the other's last detections.
     pub exchanged: [Track; 2],
     /// By how many nats the exchanged reading is likelier; below 0 where it is less likely. `None`: there is none yet.
@@ -29,37 +31,71 @@ pub struct Rivals {
 const MOST: usize = 64;
 
 /// Notes who is close to whom, and forgets those who have long parted. `tracks` are predicted to `now`.
-pub fn meet(all: &mut Vec<Rivals>, tracks: &[Track], now: f64, tuning: &Tuning) {
-    let known = |id: u64| tracks.iter().any(|t| t.id == id && t.phase != Phase::Tentative);
-    all.retain(|r| r.ids.into_iter().all(known) && now - r.close <= f64::from(tuning.parted));
-    for rivals in all.iter_mut() {
-        rivals.exchanged.iter_mut().for_each(|track| track.predict(now, &tuning.noise));
-    }
-    let believed: Vec<(&Track, Bounds)> =
-        tracks.iter().filter(|t| t.phase != Phase::Tentative).map(|t| (t, t.bounds())).collect();
-    for (i, (a, at_a)) in believed.iter().enumerate() {
-        for (b, at_b) in &believed[i + 1..] {
-            // Most are far from each other: the cheapest question first.
-            if (at_a.cx() - at_b.cx()).abs() > most(at_a.w, at_b.w) || a.kind != b.kind {
-                continue;
+pub fn meet(all: &mut Vec<Rivals>, tracks: &[Track], nearby: &Nearby, now: f64, tuning: &Tuning) {
+    let slot = |id: u64| tracks.iter().position(|t| t.id == id && t.phase != Phase::Tentative);
+    let mut lapse = Lapse::default();
+    all.retain_mut(|rivals| {
+        let [Some(first), Some(second)] = rivals.ids.map(slot) else { return false };
+        rivals.slots = [first as u32, second as u32];
+        rivals.exchanged.iter_mut().for_each(|track| track.predict(now, &mut lapse, &tuning.noise));
+        now - rivals.close <= f64::from(tuning.parted)
+    });
+    for (slot, track) in tracks.iter().enumerate().filter(|(_, track)| track.phase != Phase::Tentative) {
+        let bounds = track.bounds();
+        nearby.each(bounds.span(0.0), |second| {
+            let other = &tracks[second];
+            let apart = second <= slot
+                || other.phase == Phase::Tentative
+                || other.kind != track.kind
+                || bounds.iou(&other.bounds()) < tuning.close;
+            if apart {
+                return;
             }
-            if at_a.iou(at_b) < tuning.close {
-                continue;
-            }
-            if let Some(rivals) = all.iter_mut().find(|r| r.ids.contains(&a.id) && r.ids.contains(&b.id)) {
+            let slots = [slot as u32, second as u32];
+            if let Some(rivals) = all.iter_mut().find(|r| slots.iter().all(|slot| r.slots.contains(slot))) {
                 rivals.close = now;
             } else if all.len() < MOST {
-                let exchanged = [(*a).clone(), (*b).clone()];
-                all.push(Rivals { ids: [a.id, b.id], exchanged, lead: None, close: now });
+                let (ids, exchanged) = ([track.id, other.id], [*track, *other]);
+                all.push(Rivals { ids, slots, exchanged, lead: None, close: now });
+            }
+        });
+    }
+}
+
+/// Tracks that have a rival, as they were predicted, before they took their detections.
+#[derive(Debug, Default)]
+pub struct Before {
+    tracks: Vec<Track>,
+    /// By slot: which of them, and [`NONE`].
+    places: Vec<u32>,
+}
+
+const NONE: u32 = u32::MAX;
+
+impl Before {
+    /// Copies the tracks of all pairs.
+    pub fn keep(&mut self, all: &[Rivals], tracks: &[Track]) {
+        self.tracks.clear();
+        self.places.clear();
+        self.places.resize(tracks.len(), NONE);
+        for slot in all.iter().flat_map(|rivals| rivals.slots) {
+            let place = &mut self.places[slot as usize];
+            if *place == NONE {
+                *place = self.tracks.len() as u32;
+                self.tracks.push(tracks[slot as usize]);
             }
         }
+    }
+
+    fn get(&self, slot: usize) -> Option<&Track> {
+        self.tracks.get(*self.places.get(slot)? as usize)
     }
 }
 
 /// What a step's association came to.
 pub struct Outcome<'a> {
-    /// The tracks as predicted, before they took their detections; by slot.
-    pub before: &'a [Option<Track>],
+    /// The tracks as predicted.
+    pub before: &'a Before,
     /// What each track took, and how far to doubt it; by slot.
     pub taken: &'a [Option<(Detection, f32)>],
     /// Usual seconds between two runs of the detector.
@@ -70,12 +106,11 @@ pub struct Outcome<'a> {
 pub fn judge(all: &mut Vec<Rivals>, tracks: &mut [Track], outcome: &Outcome, tuning: &Tuning) {
     let mut stale: Vec<u64> = Vec::new();
     all.retain_mut(|rivals| {
-        let slot = |id: u64| tracks.iter().position(|t| t.id == id);
-        let (Some(i), Some(j)) = (slot(rivals.ids[0]), slot(rivals.ids[1])) else { return false };
+        let [i, j] = rivals.slots.map(|slot| slot as usize);
         if rivals.ids.iter().any(|id| stale.contains(id)) {
             return false;
         }
-        let (Some(a), Some(b)) = (&outcome.before[i], &outcome.before[j]) else { return true };
+        let (Some(a), Some(b)) = (outcome.before.get(i), outcome.before.get(j)) else { return true };
         let (at_a, at_b) = (outcome.taken[i].as_ref(), outcome.taken[j].as_ref());
         if at_a.is_none() && at_b.is_none() {
             return true;
@@ -84,20 +119,22 @@ pub fn judge(all: &mut Vec<Rivals>, tracks: &mut [Track], outcome: &Outcome, tun
             cost(pair[0], first, tuning) + cost(pair[1], second, tuning)
         };
         let lead = rivals.lead.unwrap_or(f32::NEG_INFINITY);
-        let [c, d] = &rivals.exchanged;
+        let [c, d] = &mut rivals.exchanged;
         let kept = -cost([a, b], at_a, at_b);
         let back = lead - cost([c, d], at_a, at_b);
         let crossed = -cost([a, b], at_b, at_a) - tuning.exchange;
         let stayed = lead - cost([c, d], at_b, at_a);
-        let from = |old: [&Track; 2], first: Taken, second: Taken| {
-            let take = |track: &Track, taken: Taken| take(track, taken, outcome.step, &tuning.noise);
-            [take(old[0], first), take(old[1], second)]
-        };
-        let exchanged = from(if crossed >= stayed { [a, b] } else { [c, d] }, at_b, at_a);
+        let take = |track: &mut Track, taken: Taken| take(track, taken, outcome.step, &tuning.noise);
         if back > kept {
-            [tracks[i], tracks[j]] = from([c, d], at_a, at_b);
+            (tracks[i], tracks[j]) = (*c, *d);
+            take(&mut tracks[i], at_a);
+            take(&mut tracks[j], at_b);
         }
-        rivals.exchanged = exchanged;
+        if crossed >= stayed {
+            (*c, *d) = (*a, *b);
+        }
+        take(c, at_b);
+        take(d, at_a);
         let lead = crossed.max(stayed) - kept.max(back);
         rivals.lead = Some(lead);
         if lead > tuning.margin {
@@ -120,19 +157,18 @@ fn cost(track: &Track, taken: Taken, tuning: &Tuning) -> f32 {
     taken.map_or(0.0, |(found, _)| surprise(track, found, tuning).min(tuning.absurd))
 }
 
-fn take(track: &Track, taken: Taken, step: f64, noise: &Noise) -> Track {
-    let mut track = track.clone();
+fn take(track: &mut Track, taken: Taken, step: f64, noise: &Noise) {
     if let Some((found, doubt)) = taken {
         track.update(found, *doubt, step, noise);
         track.phase = Phase::Live;
     }
-    track
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Outcome, Rivals, judge, meet};
-    use crate::{Bounds, Detection, Phase, Track, Tuning};
+    use super::{Before, Outcome, Rivals, judge, meet};
+    use crate::nearby::Nearby;
+    use crate::{Bounds, Detection, Lapse, Phase, Track, Tuning};
 
     const STEP: f64 = 0.04;
 
@@ -143,6 +179,12 @@ mod tests {
     fn found(x: f32) -> Detection {
         let bounds = Bounds::new(x, 100.0, 32.0, 100.0);
         Detection { model: 0, class: 0, kind: 0, score: 0.95, bounds }
+    }
+
+    fn met(all: &mut Vec<Rivals>, tracks: &[Track], now: f64, tuning: &Tuning) {
+        let mut nearby = Nearby::default();
+        nearby.fill(tracks.iter().map(|track| track.bounds().span(0.0)));
+        meet(all, tracks, &nearby, now, tuning);
     }
 
     /// Two tracks, one of which passes the other at 80 pixels a second; while they are less than 20 pixels apart only
@@ -158,9 +200,11 @@ mod tests {
             let now = f64::from(frame) * STEP;
             let away = 80.0 * (now as f32 - 1.25);
             let (walker, stander) = (found(300.0 + away), found(300.0));
-            tracks.iter_mut().for_each(|track| track.predict(now, &tuning.noise));
-            meet(&mut all, &tracks, now, tuning);
-            let before: Vec<Option<Track>> = tracks.iter().cloned().map(Some).collect();
+            let mut lapse = Lapse::default();
+            tracks.iter_mut().for_each(|track| track.predict(now, &mut lapse, &tuning.noise));
+            met(&mut all, &tracks, now, tuning);
+            let mut before = Before::default();
+            before.keep(&all, &tracks);
             let mut taken = vec![None; 2];
             match away {
                 a if a <= -20.0 => taken = vec![Some((walker, 1.0)), Some((stander, 1.0))],
@@ -199,12 +243,12 @@ mod tests {
             (track.id, track.phase) = (id, Phase::Live);
         }
         let mut all = Vec::new();
-        meet(&mut all, &tracks, 0.0, &tuning);
+        met(&mut all, &tracks, 0.0, &tuning);
         assert_eq!(all.len(), 1);
         tracks[1] = Track { id: 8, phase: Phase::Live, ..Track::new(&found(500.0), 0.1, &tuning.noise) };
-        meet(&mut all, &tracks, 0.1, &tuning);
+        met(&mut all, &tracks, 0.1, &tuning);
         assert_eq!(all.len(), 1, "they may come back");
-        meet(&mut all, &tracks, 0.2 + f64::from(tuning.parted), &tuning);
+        met(&mut all, &tracks, 0.2 + f64::from(tuning.parted), &tuning);
         assert!(all.is_empty());
     }
 }

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::bounds::most;
-use crate::{Bounds, Detection, Motion, Noise};
+use crate::{Bounds, Detection, Lapse, Motion, Noise, Sighting, Sightings};
 
 /// Where a track is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,20 +19,11 @@ pub enum Phase {
     Lost,
 }
 
-/// When and where a track's object was seen.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Sighting {
-    /// Stream time in seconds.
-    pub at: f64,
-    /// Where.
-    pub bounds: Bounds,
-}
-
-/// How many sightings a track remembers.
-const MEMORY: usize = 12;
+/// Seconds between the sightings from which the direction of movement is taken.
+const SPAN: f64 = 0.25;
 
 /// One object through time.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Track {
     /// Public id; 0 until it is confirmed.
     pub id: u64,
@@ -54,8 +45,11 @@ pub struct Track {
     pub time: f64,
     /// Motion just after the last detection, from which a re-update starts.
     pub anchor: Motion,
-    /// The last sightings, oldest first; never empty.
-    pub seen: Vec<Sighting>,
+    /// The last sightings.
+    pub seen: Sightings,
+    /// As [`Self::momentum`] gives it; kept, since each detection near the track asks for it.
+    #[serde(default)]
+    pub heading: Option<(f32, f32)>,
     /// Smoothed height and width while nobody stood in front, pixels.
     pub clear: Option<(f32, f32)>,
 }
@@ -65,8 +59,6 @@ impl Track {
     #[must_use]
     pub fn new(found: &Detection, at: f64, noise: &Noise) -> Self {
         let motion = Motion::new(&found.bounds, noise);
-        let mut seen = Vec::with_capacity(MEMORY);
-        seen.push(Sighting { at, bounds: found.bounds });
         Self {
             id: 0,
             model: found.model,
@@ -78,7 +70,8 @@ impl Track {
             motion,
             time: at,
             anchor: motion,
-            seen,
+            seen: Sightings::new(Sighting { at, bounds: found.bounds }),
+            heading: None,
             clear: None,
         }
     }
@@ -89,25 +82,30 @@ impl Track {
         self.motion.bounds()
     }
 
-    /// Whether the predicted box and another one, both grown by this share on every side, overlap across. What does
-    /// not, cannot overlap at all.
+    /// Whether the predicted box and another one, both grown by this share on every side, overlap. Most pairs do not,
+    /// and are through with one subtraction.
     #[inline]
     #[must_use]
     pub fn is_beside(&self, other: &Bounds, grown: f32) -> bool {
-        let reach = (0.5 + grown) * (most(self.motion.w.value, 1.0) + other.w);
-        (self.motion.x.value - other.cx()).abs() < reach
+        let share = 0.5 + grown;
+        (self.motion.x.value - other.cx()).abs() < share * (most(self.motion.w.value, 1.0) + other.w)
+            && (self.motion.y.value - other.cy()).abs() < share * (most(self.motion.h.value, 1.0) + other.h)
     }
 
     /// When and where it was last seen.
     #[must_use]
     pub fn last(&self) -> Sighting {
-        let fallback = Sighting { at: self.time, bounds: self.bounds() };
-        self.seen.last().copied().unwrap_or(fallback)
+        self.seen.last()
     }
 
-    /// Moves the prediction on to `now`.
-    pub fn predict(&mut self, now: f64, noise: &Noise) {
-        self.motion.predict((now - self.time).max(0.0) as f32, noise);
+    /// Moves the prediction on to `now`. `lapse`: what the time of the last call does; tracks share it, for nearly all
+    /// were predicted to the same time before.
+    pub fn predict(&mut self, now: f64, lapse: &mut Lapse, noise: &Noise) {
+        let dt = (now - self.time).max(0.0) as f32;
+        if dt != lapse.dt {
+            *lapse = noise.over(dt);
+        }
+        self.motion.predict(lapse, noise);
         self.time = now;
     }
 
@@ -122,36 +120,39 @@ impl Track {
         let away = self.time - last.at;
         if away > 1.5 * step && self.hits > 1 {
             let steps = ((away / step.max(0.01)).round() as usize).clamp(1, 30);
-            let dt = (away / steps as f64) as f32;
+            let lapse = noise.over((away / steps as f64) as f32);
             self.motion = self.anchor;
             for index in 1..steps {
                 let share = index as f32 / steps as f32;
-                self.motion.predict(dt, noise);
+                self.motion.predict(&lapse, noise);
                 self.motion.update(&between(&last.bounds, &found.bounds, share), 0.5, 1.5, noise);
             }
-            self.motion.predict(dt, noise);
+            self.motion.predict(&lapse, noise);
         }
         self.motion.update(&found.bounds, found.score, doubt, noise);
         self.anchor = self.motion;
         self.score = found.score;
         self.class = found.class;
         self.hits = self.hits.saturating_add(1);
-        if self.seen.len() >= MEMORY {
-            self.seen.remove(0);
-        }
         self.seen.push(Sighting { at: self.time, bounds: found.bounds });
+        self.heading = self.momentum();
         if doubt <= 1.0 {
             let (h, w) = self.clear.unwrap_or((found.bounds.h, found.bounds.w));
             self.clear = Some((h + 0.2 * (found.bounds.h - h), w + 0.2 * (found.bounds.w - w)));
         }
     }
 
-    /// Velocity between sightings about `span` seconds apart, pixels per second; `None` where there is only
-    /// one sighting. It knows nothing of the filter's guesses (observation-centric momentum: OC-SORT, 4.2).
-    #[must_use]
-    pub fn momentum(&self, span: f64) -> Option<(f32, f32)> {
-        let last = self.seen.last()?;
-        let from = self.seen.iter().rev().skip(1).find(|s| last.at - s.at >= span).or(self.seen.first())?;
+    /// Velocity between sightings about a quarter second apart, pixels per second; `None` where there is only one.
+    /// It knows nothing of the filter's guesses (observation-centric momentum: OC-SORT, 4.2).
+    fn momentum(&self) -> Option<(f32, f32)> {
+        let last = self.seen.last();
+        let mut from = &last;
+        for sighting in self.seen.back() {
+            from = sighting;
+            if last.at - from.at >= SPAN {
+                break;
+            }
+        }
         let dt = (last.at - from.at) as f32;
         (dt > 0.0)
             .then(|| ((last.bounds.cx() - from.bounds.cx()) / dt, (last.bounds.cy() - from.bounds.cy()) / dt))
@@ -161,9 +162,10 @@ impl Track {
     pub fn rescale(&mut self, across: f32, down: f32) {
         self.motion.rescale(across, down);
         self.anchor.rescale(across, down);
-        for Sighting { bounds, .. } in &mut self.seen {
+        for Sighting { bounds, .. } in self.seen.iter_mut() {
             *bounds = Bounds::new(bounds.x * across, bounds.y * down, bounds.w * across, bounds.h * down);
         }
+        self.heading = self.heading.map(|(vx, vy)| (vx * across, vy * down));
         self.clear = self.clear.map(|(h, w)| (h * down, w * across));
     }
 }

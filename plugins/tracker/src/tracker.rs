@@ -12,10 +12,11 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Bounds, Config, Phase, Track, Tuning,
+    Bounds, Config, Lapse, Phase, Track, Tuning,
     assign::{Assigner, Pair},
-    associate,
-    rivals::{self, Rivals},
+    associate::{self, Reach},
+    nearby::Nearby,
+    rivals::{self, Before, Rivals},
 };
 
 /// What a detector found.
@@ -72,16 +73,21 @@ pub struct Tracker {
     saved: Saved,
     assigner: Assigner,
     pairs: Vec<Pair>,
+    /// Detections of a stage by place.
+    nearby: Nearby,
+    /// Tracks by place, with those that moved in this step in both places.
+    near_tracks: Nearby,
     high: Vec<u32>,
     low: Vec<u32>,
     rows: Vec<u32>,
+    columns: Vec<u32>,
     /// Index of the track that took each detection of this step.
     owner: Vec<Option<u32>>,
     /// Whether each track was matched in this step.
     matched: Vec<bool>,
     matches: Vec<(u32, u32)>,
     /// Tracks that have a rival, as they were before they took their detections; by slot.
-    before: Vec<Option<Track>>,
+    before: Before,
     /// What each track took in this step, and how far it is to be doubted; by slot.
     taken: Vec<Option<(Detection, f32)>>,
 }
@@ -169,8 +175,9 @@ impl Tracker {
         coasting.clear();
         let now = now.max(self.saved.now);
         self.saved.now = now;
+        let mut lapse = Lapse::default();
         for track in &mut self.saved.tracks {
-            track.predict(now, &self.tuning.noise);
+            track.predict(now, &mut lapse, &self.tuning.noise);
         }
         let has_run = |model: u32| ran.contains(&model) || found.iter().any(|d| d.model == model);
         if !ran.is_empty() || !found.is_empty() {
@@ -180,6 +187,7 @@ impl Tracker {
             self.owner.clear();
             self.owner.resize(found.len(), None);
             self.sort_detections(found);
+            self.near_tracks.fill(self.saved.tracks.iter().map(|track| track.bounds().span(0.0)));
             self.remember_rivals(now);
             self.associate(now, found);
             self.judge_rivals(found);
@@ -234,26 +242,25 @@ impl Tracker {
         self.select(|track| track.phase != Phase::Tentative);
         let high = std::mem::take(&mut self.high);
         let low = std::mem::take(&mut self.low);
-        self.stage(now, found, &high, associate::confident);
+        let beside = Reach::Beside(self.tuning.grow);
+        self.stage(now, found, &high, beside, associate::confident);
         // Live tracks left over with doubtful detections.
         self.select(|track| track.phase == Phase::Live);
-        self.stage(now, found, &low, |t, d, _, tuning| associate::doubtful(t, d, tuning));
+        self.stage(now, found, &low, Reach::Beside(0.0), |t, d, _, tuning| associate::doubtful(t, d, tuning));
         // Believed tracks left over with confident detections left over, in widened gates.
         self.select(|track| track.phase != Phase::Tentative);
-        self.stage(now, found, &high, associate::regained);
+        self.stage(now, found, &high, Reach::Anywhere, associate::regained);
         // Newcomers with what is left.
         self.select(|track| track.phase == Phase::Tentative);
-        self.stage(now, found, &high, associate::confident);
+        self.stage(now, found, &high, beside, associate::confident);
         self.birth(now, found, &high);
         self.high = high;
         self.low = low;
     }
 
     fn remember_rivals(&mut self, now: f64) {
-        rivals::meet(&mut self.saved.rivals, &self.saved.tracks, now, &self.tuning);
-        let met = |id: u64| self.saved.rivals.iter().any(|r| r.ids.contains(&id));
-        self.before.clear();
-        self.before.extend(self.saved.tracks.iter().map(|t| (t.id != 0 && met(t.id)).then(|| t.clone())));
+        rivals::meet(&mut self.saved.rivals, &self.saved.tracks, &self.near_tracks, now, &self.tuning);
+        self.before.keep(&self.saved.rivals, &self.saved.tracks);
         self.taken.clear();
         self.taken.resize(self.saved.tracks.len(), None);
     }
@@ -278,21 +285,24 @@ impl Tracker {
         now: f64,
         found: &[Detection],
         candidates: &[u32],
+        reach: Reach,
         gain: impl Fn(&Track, &Detection, f64, &Tuning) -> Option<f32>,
     ) {
-        let columns: Vec<u32> =
-            candidates.iter().copied().filter(|index| self.owner[*index as usize].is_none()).collect();
-        if self.rows.is_empty() || columns.is_empty() {
+        self.columns.clear();
+        self.columns.extend(candidates.iter().copied().filter(|index| self.owner[*index as usize].is_none()));
+        if self.rows.is_empty() || self.columns.is_empty() {
             return;
         }
         let tuning = &self.tuning;
         associate::pairs(
             &mut self.pairs,
+            &mut self.nearby,
+            reach,
             (&self.saved.tracks, &self.rows),
-            (found, &columns),
+            (found, &self.columns),
             |track, found| gain(track, found, now, tuning),
         );
-        let (pairs, matches, rows) = (&self.pairs, &mut self.matches, &self.rows);
+        let (pairs, matches, rows, columns) = (&self.pairs, &mut self.matches, &self.rows, &self.columns);
         matches.clear();
         self.assigner.solve(pairs, rows.len(), columns.len(), |index| {
             let pair = pairs[index];
@@ -316,13 +326,15 @@ impl Tracker {
             if track.phase == Phase::Lost {
                 track.phase = Phase::Live;
             }
+            self.near_tracks.add(row as usize, track.bounds().span(0.0));
         }
     }
 
     /// How far to doubt a detection: another believed track that was not found should be just there, so
     /// what was seen may be cut off by it, or be part of it.
     fn doubt(&self, row: usize, found: &Detection) -> f32 {
-        let contested = self.saved.tracks.iter().enumerate().any(|(index, other)| {
+        let contested = self.near_tracks.any(found.bounds.span(0.0), |index| {
+            let other = &self.saved.tracks[index];
             index != row
                 && other.phase != Phase::Tentative
                 && other.kind == found.kind
