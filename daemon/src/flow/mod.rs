@@ -10,6 +10,7 @@ mod output;
 mod packet;
 mod picture;
 mod rect;
+mod spares;
 mod tensor;
 
 pub use frame::{Frame, FrameMeta};
@@ -19,4 +20,5 @@ pub use output::{Change, Event, Output, Severity, Shape, ShapeKind, State, View}
 pub use packet::{Codec, Packet, PacketKind, StreamInfo};
 pub use picture::{Colorimetry, Matrix, Picture, PixelFormat, Planes, Range};
 pub use rect::{Rect, Size};
+pub use spares::{Lent, Spares};
 pub use tensor::{ElementType, Tensor, TensorData};

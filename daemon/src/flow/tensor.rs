@@ -31,6 +31,13 @@ pub struct Tensor {
     pub data: TensorData,
 }
 
+impl Default for Tensor {
+    /// No element, of no shape yet.
+    fn default() -> Self {
+        Self { shape: Vec::new(), data: TensorData::F32(Vec::new()) }
+    }
+}
+
 impl Tensor {
     /// A tensor of zeros.
     #[must_use]

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::config::manifest::{Layout, Window};
-use crate::flow::{ElementType, Tensor, TensorData};
+use crate::flow::{ElementType, Lent, Spares, Tensor, TensorData};
 
 /// How early a frame may come before its grid point, as a part of the grid's step.
 const EARLY: f64 = 0.25;
@@ -19,10 +19,10 @@ const EARLY: f64 = 0.25;
 const GAP: f64 = 1.0;
 
 /// A window's tensor and the span of stream time it covers.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, PartialEq)]
 pub struct WindowTensor {
     /// One batch entry: 1 T C H W or 1 C T H W.
-    pub tensor: Tensor,
+    pub tensor: Lent<Tensor>,
     /// Stream time of the first frame, nanoseconds.
     pub begin: u64,
     /// Stream time of the last frame, nanoseconds.
@@ -43,7 +43,9 @@ pub struct WindowBuilder {
     /// Whether a window was given since the start.
     given: bool,
     /// The last grid points' frames, the oldest first.
-    frames: VecDeque<(u64, Arc<Tensor>)>,
+    frames: VecDeque<(u64, Arc<Lent<Tensor>>)>,
+    /// Windows that were judged.
+    spares: Spares<Tensor>,
 }
 
 impl WindowBuilder {
@@ -51,7 +53,8 @@ impl WindowBuilder {
     #[must_use]
     pub fn new(window: Window, layout: Layout) -> Self {
         let frames = VecDeque::with_capacity(window.frames + 1);
-        Self { window, layout, origin: None, next: 0, fresh: 0, given: false, frames }
+        let spares = Spares::default();
+        Self { window, layout, origin: None, next: 0, fresh: 0, given: false, frames, spares }
     }
 
     /// Whether the frame at this stream time (nanoseconds) belongs to the window, and its tensor should be pushed.
@@ -62,7 +65,7 @@ impl WindowBuilder {
 
     /// Takes the tensor of one frame (one entry, C H W); gives a window where `hop` grid points were filled since
     /// the last one, or the first is full. A frame that is not wanted changes nothing.
-    pub fn push(&mut self, pts: u64, frame: Tensor) -> Option<WindowTensor> {
+    pub fn push(&mut self, pts: u64, frame: impl Into<Lent<Tensor>>) -> Option<WindowTensor> {
         if !self.wants(pts) {
             return None;
         }
@@ -71,7 +74,7 @@ impl WindowBuilder {
             self.origin = Some(pts);
         }
         let point = self.point(pts);
-        let frame = Arc::new(frame);
+        let frame = Arc::new(frame.into());
         while self.next <= point {
             let before = self.frames.back();
             let nearest = before.filter(|(time, _)| self.distance(*time) < self.distance(pts)).cloned();
@@ -127,9 +130,9 @@ impl WindowBuilder {
         (elapsed - self.next as f64 * self.step()).abs()
     }
 
-    fn gather(&self) -> Option<Tensor> {
+    fn gather(&self) -> Option<Lent<Tensor>> {
         let (_, first) = self.frames.front()?;
-        let frames: Vec<&Tensor> = self.frames.iter().map(|(_, frame)| &**frame).collect();
+        let frames: Vec<&Tensor> = self.frames.iter().map(|(_, frame)| &***frame).collect();
         // A frame's tensor is 1 C H W, so its planes are what follows the second axis.
         let [_, channels, height, width] = *first.shape.as_slice() else { return None };
         let (count, plane) = (frames.len(), height * width);
@@ -138,7 +141,10 @@ impl WindowBuilder {
         } else {
             ([1, count, channels, height, width], channels * plane)
         };
-        let mut tensor = Tensor::zeros(first.element(), &shape);
+        let mut tensor = self.spares.lend();
+        if tensor.shape != shape || tensor.element() != first.element() {
+            *tensor = Tensor::zeros(first.element(), &shape);
+        }
         match &mut tensor.data {
             TensorData::F32(out) => spread(out, &frames, run, |frame| match &frame.data {
                 TensorData::F32(data) => data,
@@ -268,10 +274,10 @@ mod tests {
         let window = Window { frames: 3, fps: 10.0, hop: 1 };
         let gather = |layout| {
             let mut builder = WindowBuilder::new(window, layout);
-            let given =
-                (1..=3).filter_map(|i| builder.push(i * 100_000_000, frame(i as f32))).collect::<Vec<_>>();
+            let mut given: Vec<_> =
+                (1..=3).filter_map(|i| builder.push(i * 100_000_000, frame(i as f32))).collect();
             assert_eq!(given.len(), 1);
-            given[0].tensor.clone()
+            given.remove(0).tensor
         };
         let time_first = gather(Layout::Ntchw);
         assert_eq!(time_first.shape, [1, 3, 2, 1, 2]);

@@ -24,8 +24,8 @@ pub struct Feed {
 pub trait Lane: Send + 'static {
     /// A frame's pixels; cheap to clone.
     type Pixels: Clone + Send + Sync + 'static;
-    /// A tensor ready for a model of this lane.
-    type Tensor: Send + 'static;
+    /// A tensor ready for a model of this lane. The default has no memory yet.
+    type Tensor: Default + Send + 'static;
     /// Makes tensors for one model; owns its scratch memory.
     type Preprocess: Send;
     /// Renders one output; owns its scratch memory.
@@ -51,7 +51,7 @@ pub trait Lane: Send + 'static {
     /// Where the manifest asks for something that this lane cannot do.
     fn preprocessor(&self, feed: &Feed) -> Result<Self::Preprocess, PreprocessError>;
 
-    /// One rectangle of a frame as a tensor with batch length 1.
+    /// One rectangle of a frame as a tensor with batch length 1. The tensor's memory is used again where it fits.
     ///
     /// # Errors
     /// Where the rectangle has nothing in common with the frame.
@@ -60,7 +60,8 @@ pub trait Lane: Send + 'static {
         preprocess: &mut Self::Preprocess,
         pixels: &Self::Pixels,
         rect: &Rect,
-    ) -> Result<(Self::Tensor, Letterbox), PreprocessError>;
+        tensor: &mut Self::Tensor,
+    ) -> Result<Letterbox, PreprocessError>;
 
     /// A renderer for one output.
     fn renderer(&self, size: Size) -> Self::Render;
@@ -109,11 +110,11 @@ impl Lane for Cpu {
         preprocess: &mut Preprocessor,
         pixels: &Picture,
         rect: &Rect,
-    ) -> Result<(Tensor, Letterbox), PreprocessError> {
+        tensor: &mut Tensor,
+    ) -> Result<Letterbox, PreprocessError> {
         let letterbox = preprocess.letterbox(pixels.size, rect)?;
-        let mut tensor = Tensor::zeros(preprocess.element(), &[0]);
-        preprocess.run(pixels, std::slice::from_ref(rect), &mut tensor)?;
-        Ok((tensor, letterbox))
+        preprocess.run(pixels, std::slice::from_ref(rect), tensor)?;
+        Ok(letterbox)
     }
 
     fn renderer(&self, size: Size) -> Renderer {

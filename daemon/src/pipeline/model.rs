@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::lane::Feed;
-use crate::flow::{Letterbox, Objects, Run, Score, Tensor, TensorData};
+use crate::flow::{Lent, Letterbox, Objects, Run, Score, Tensor, TensorData};
 use crate::infer::{ModelDir, Session};
 use crate::postprocess::Decoder;
 use crate::telemetry::{Counter, Histogram, Registry};
@@ -26,8 +26,8 @@ pub enum Answer {
 
 /// One tensor for a model.
 pub struct Job {
-    /// Batch length 1.
-    pub tensor: Tensor,
+    /// Batch length 1. Its memory goes back as soon as the model has run.
+    pub tensor: Lent<Tensor>,
     /// How its pixels lie in the source.
     pub letterbox: Letterbox,
     /// What ran: index of the model in the stream's order and the span of stream time, written into the results.
@@ -81,6 +81,7 @@ impl Model {
             session,
             decoder,
             batching,
+            batch: Tensor::default(),
             seconds: registry.histogram("infer_seconds", &labels),
             runs: registry.counter("infer_runs_total", &labels),
             frames: registry.counter("infer_frames_total", &labels),
@@ -132,6 +133,8 @@ struct Worker {
     session: Session,
     decoder: Decoder,
     batching: Batching,
+    /// Where the tensors of a batch are put side by side.
+    batch: Tensor,
     seconds: Histogram,
     runs: Counter,
     frames: Counter,
@@ -142,26 +145,21 @@ impl Worker {
     fn run(mut self, queue: &Receiver<Job>) {
         while let Ok(first) = queue.recv() {
             let jobs = self.gather(first, queue);
-            let (tensors, rest): (Vec<Tensor>, Vec<_>) =
-                jobs.into_iter().map(|job| (job.tensor, (job.letterbox, job.run, job.done))).unzip();
             let started = Instant::now();
-            let outputs = self.session.run(&stack(tensors));
+            let outputs = self.session.run(stack(&jobs, &mut self.batch));
             self.seconds.record_duration(started.elapsed());
             self.runs.inc();
-            self.frames.add(rest.len() as u64);
-            match outputs {
-                Ok(outputs) => {
-                    for (index, (letterbox, run, done)) in rest.into_iter().enumerate() {
-                        done(Ok(answer(&mut self.decoder, outputs, index, &letterbox, run)));
-                    }
-                }
-                Err(error) => {
-                    self.failures.inc();
-                    let text = error.to_string();
-                    for (_, _, done) in rest {
-                        done(Err(text.clone()));
-                    }
-                }
+            self.frames.add(jobs.len() as u64);
+            if outputs.is_err() {
+                self.failures.inc();
+            }
+            for (index, Job { tensor, letterbox, run, done }) in jobs.into_iter().enumerate() {
+                // Before the answer, which lets the next frame in.
+                drop(tensor);
+                done(match &outputs {
+                    Ok(outputs) => Ok(answer(&mut self.decoder, outputs, index, &letterbox, run)),
+                    Err(error) => Err(error.to_string()),
+                });
             }
         }
     }
@@ -196,36 +194,57 @@ fn answer(
     Answer::Scores(scores)
 }
 
-/// Tensors of batch length 1, and of one shape, as one batch. A single one is passed on as it is.
-fn stack(mut tensors: Vec<Tensor>) -> Tensor {
-    let Some(mut first) = (!tensors.is_empty()).then(|| tensors.remove(0)) else {
-        return Tensor { shape: vec![0], data: TensorData::F32(Vec::new()) };
-    };
-    if tensors.is_empty() {
-        return first;
+/// Tensors of batch length 1, and of one shape, as one batch, put together in `batch`. A single one is used as it is.
+fn stack<'a>(jobs: &'a [Job], batch: &'a mut Tensor) -> &'a Tensor {
+    let [first, more @ ..] = jobs else { return batch };
+    if more.is_empty() {
+        return &first.tensor;
     }
-    first.shape[0] += tensors.len();
-    for tensor in tensors {
-        match (&mut first.data, tensor.data) {
-            (TensorData::F32(all), TensorData::F32(more)) => all.extend_from_slice(&more),
-            (TensorData::F16(all), TensorData::F16(more)) => all.extend_from_slice(&more),
-            (TensorData::U8(all), TensorData::U8(more)) => all.extend_from_slice(&more),
-            // One model has one element type.
-            _ => {}
+    batch.shape.clone_from(&first.tensor.shape);
+    batch.shape[0] = jobs.len();
+    if batch.element() != first.tensor.element() {
+        batch.data = Tensor::zeros(first.tensor.element(), &[0]).data;
+    }
+    match &mut batch.data {
+        TensorData::F32(all) => {
+            join(all, jobs, |data| if let TensorData::F32(data) = data { data } else { &[] })
+        }
+        TensorData::F16(all) => {
+            join(all, jobs, |data| if let TensorData::F16(data) = data { data } else { &[] })
+        }
+        TensorData::U8(all) => {
+            join(all, jobs, |data| if let TensorData::U8(data) = data { data } else { &[] })
         }
     }
-    first
+    batch
+}
+
+/// One model has one element type: `of` gives its elements.
+fn join<T: Copy>(all: &mut Vec<T>, jobs: &[Job], of: impl Fn(&TensorData) -> &[T]) {
+    all.clear();
+    jobs.iter().for_each(|job| all.extend_from_slice(of(&job.tensor.data)));
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::flow::Rect;
 
     #[test]
     fn tensors_are_stacked_along_the_batch_axis() {
-        let one = |value: f32| Tensor { shape: vec![1, 2], data: TensorData::F32(vec![value, value + 1.0]) };
-        let all = stack(vec![one(1.0), one(3.0), one(5.0)]);
-        assert_eq!(all.shape, [3, 2]);
-        assert_eq!(all.as_f32().unwrap(), [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+        let job = |value: f32| Job {
+            tensor: Tensor { shape: vec![1, 2], data: TensorData::F32(vec![value, value + 1.0]) }.into(),
+            letterbox: Letterbox { source: Rect::default(), target: Rect::default() },
+            run: Run { model: 0, begin: 0, end: 0 },
+            done: Box::new(|_| {}),
+        };
+        let mut batch = Tensor::zeros(crate::flow::ElementType::U8, &[5]);
+        // The second time the batch's memory is used again.
+        for start in [1.0, 2.0] {
+            let all = stack(&[job(start), job(3.0), job(5.0)], &mut batch).clone();
+            assert_eq!(all.shape, [3, 2]);
+            assert_eq!(all.as_f32().unwrap(), [start, start + 1.0, 3.0, 4.0, 5.0, 6.0]);
+        }
+        assert_eq!(stack(&[job(7.0)], &mut batch).as_f32().unwrap(), [7.0, 8.0]);
     }
 }

@@ -13,7 +13,7 @@ use super::model::{Answer, Job, Model};
 use super::sampler::Sampler;
 use crate::config::manifest::Task;
 use crate::config::settings::{ModelUse, Sample};
-use crate::flow::{Frame, Rect, Run, Size, Tensor};
+use crate::flow::{Frame, Rect, Run, Size, Spares, Tensor};
 use crate::infer::WindowBuilder;
 use crate::preprocess::PreprocessError;
 
@@ -23,6 +23,8 @@ struct Use<L: Lane> {
     model: Arc<Model>,
     sampler: Sampler,
     preprocess: L::Preprocess,
+    /// Tensors that the model is done with.
+    spares: Spares<L::Tensor>,
     window: Option<WindowBuilder>,
     /// Clip windows on their way; a live stream whose windows pile up skips new ones.
     windows_in_flight: Arc<std::sync::atomic::AtomicUsize>,
@@ -56,6 +58,7 @@ impl<L: Lane<Tensor = Tensor>> StreamModels<L> {
                     index: index as u32,
                     sampler: Sampler::new(sample),
                     preprocess: lane.preprocessor(&model.feed)?,
+                    spares: Spares::default(),
                     window: window.map(|window| WindowBuilder::new(window, model.feed.manifest.input.layout)),
                     windows_in_flight: Arc::default(),
                     failed: false,
@@ -90,17 +93,17 @@ impl<L: Lane<Tensor = Tensor>> StreamModels<L> {
                 skipped += 1;
                 continue;
             }
-            let (tensor, letterbox) =
-                match lane.preprocess(&mut model.preprocess, &frame.pixels, &Rect::of_size(size)) {
-                    Ok(ready) => ready,
-                    Err(error) => {
-                        if !std::mem::replace(&mut model.failed, true) {
-                            tracing::error!(stream = %frame.meta.stream, model = %model.model.name, %error,
+            let (rect, mut tensor) = (Rect::of_size(size), model.spares.lend());
+            let letterbox = match lane.preprocess(&mut model.preprocess, &frame.pixels, &rect, &mut tensor) {
+                Ok(letterbox) => letterbox,
+                Err(error) => {
+                    if !std::mem::replace(&mut model.failed, true) {
+                        tracing::error!(stream = %frame.meta.stream, model = %model.model.name, %error,
                                 "a frame cannot be made into the model's input");
-                        }
-                        continue;
                     }
-                };
+                    continue;
+                }
+            };
             let inbox = self.inbox.clone();
             let (index, frame_index, pts) = (model.index, frame.meta.index, frame.meta.pts);
             if let Some(window) = &mut model.window {
