@@ -2,41 +2,14 @@
 //!
 //! They need ONNX Runtime, as the daemon does; `make` puts it into the build folder.
 
+mod onnx;
+
 use std::path::Path;
+
+use onnx::Message;
 
 use super::{InferError, ModelDir, Runtime, Session, SessionOptions};
 use crate::flow::{ElementType, Size, Tensor, TensorData};
-
-/// Writes protocol buffers: fields of a message, one after the other.
-#[derive(Default, Clone)]
-struct Message(Vec<u8>);
-
-impl Message {
-    fn varint(&mut self, mut value: u64) {
-        while value >= 0x80 {
-            self.0.push(value as u8 | 0x80);
-            value >>= 7;
-        }
-        self.0.push(value as u8);
-    }
-
-    fn number(mut self, field: u64, value: u64) -> Self {
-        self.varint(field << 3);
-        self.varint(value);
-        self
-    }
-
-    fn bytes(mut self, field: u64, value: &[u8]) -> Self {
-        self.varint(field << 3 | 2);
-        self.varint(value.len() as u64);
-        self.0.extend_from_slice(value);
-        self
-    }
-
-    fn message(self, field: u64, value: &Self) -> Self {
-        self.bytes(field, &value.0)
-    }
-}
 
 const FLOAT: u64 = 1;
 const UINT8: u64 = 2;
@@ -63,24 +36,23 @@ impl Graph {
             let shape = axes.iter().fold(Message::default(), |shape, axis| {
                 let dimension = match u64::try_from(*axis) {
                     Ok(length) => Message::default().number(1, length),
-                    Err(_) => Message::default().bytes(2, b"any"),
+                    Err(_) => Message::default().text(2, "any"),
                 };
                 shape.message(1, &dimension)
             });
             let tensor = Message::default().number(1, element).message(2, &shape);
-            Message::default().bytes(1, name.as_bytes()).message(2, &Message::default().message(1, &tensor))
+            Message::default().text(1, name).message(2, &Message::default().message(1, &tensor))
         };
         let result = if self.element == FLOAT16 { FLOAT16 } else { FLOAT };
         // Cast to floats where the input is none, and then the mean.
-        let to = Message::default().bytes(1, b"to").number(20, 2).number(3, result);
-        let cast = Message::default().bytes(1, b"images").bytes(2, b"cast").bytes(4, b"Cast").message(5, &to);
+        let to = Message::default().text(1, "to").number(20, 2).number(3, result);
+        let cast = Message::default().text(1, "images").text(2, "cast").text(4, "Cast").message(5, &to);
         let over =
-            self.over.iter().fold(Message::default().bytes(1, b"axes").number(20, 7), |attribute, axis| {
+            self.over.iter().fold(Message::default().text(1, "axes").number(20, 7), |attribute, axis| {
                 attribute.number(8, *axis)
             });
-        let mean =
-            Message::default().bytes(1, b"cast").bytes(2, b"mean").bytes(4, b"ReduceMean").message(5, &over);
-        let mut graph = Message::default().message(1, &cast).message(1, &mean).bytes(2, b"graph");
+        let mean = Message::default().text(1, "cast").text(2, "mean").text(4, "ReduceMean").message(5, &over);
+        let mut graph = Message::default().message(1, &cast).message(1, &mean).text(2, "graph");
         graph = graph.message(11, &value("images", self.element, &self.axes));
         for index in 1..self.inputs {
             graph = graph.message(11, &value(&format!("more{index}"), FLOAT, &[1]));
@@ -91,11 +63,10 @@ impl Graph {
             .enumerate()
             .map(|(index, axis)| if self.over.contains(&(index as u64)) { 1 } else { *axis });
         graph = graph.message(12, &value("mean", result, &reduced.collect::<Vec<_>>()));
-        let opset = Message::default().bytes(1, b"").number(2, 13);
+        let opset = Message::default().text(1, "").number(2, 13);
         let mut model = Message::default().number(1, 8).message(8, &opset).message(7, &graph);
         for (key, value) in &self.metadata {
-            model =
-                model.message(14, &Message::default().bytes(1, key.as_bytes()).bytes(2, value.as_bytes()));
+            model = model.message(14, &Message::default().text(1, key).text(2, value));
         }
         model.0
     }

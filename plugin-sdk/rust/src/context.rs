@@ -1,7 +1,7 @@
 //! What a plugin learns of its stream before the first frame. Parsed from the host's JSON; unknown keys are
 //! ignored, so that a later host may say more.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -47,15 +47,23 @@ impl Context {
     /// Every (model, class) with this label: "person" may come from more than one model.
     #[must_use]
     pub fn classes(&self, label: &str) -> Vec<(u32, u32)> {
-        let mut found = Vec::new();
-        for (model, index) in self.models.iter().zip(0..) {
-            for (name, class) in model.labels.iter().zip(0..) {
-                if name == label {
-                    found.push((index, class));
-                }
-            }
-        }
-        found
+        self.every_class().filter(|(_, name)| *name == label).map(|(class, _)| class).collect()
+    }
+
+    /// Every (model, class) with one of these labels, without regard to the case of ASCII letters: for the
+    /// lists of labels in a configuration, where models spell the same thing in more than one way. Empty
+    /// where no model has any of them.
+    #[must_use]
+    pub fn classes_of(&self, labels: &[impl AsRef<str>]) -> HashSet<(u32, u32)> {
+        let wanted = |name: &str| labels.iter().any(|label| label.as_ref().eq_ignore_ascii_case(name));
+        self.every_class().filter(|(_, name)| wanted(name)).map(|(class, _)| class).collect()
+    }
+
+    /// The (model, class) pairs of all models, each with its label.
+    fn every_class(&self) -> impl Iterator<Item = ((u32, u32), &str)> {
+        self.models.iter().zip(0..).flat_map(|(model, index)| {
+            model.labels.iter().zip(0..).map(move |(label, class)| ((index, class), label.as_str()))
+        })
     }
 }
 
@@ -115,5 +123,25 @@ impl Zone {
             before = corner;
         }
         inside
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_become_classes_of_every_model() {
+        let model = |labels: &[&str]| Model {
+            labels: labels.iter().map(|label| (*label).to_owned()).collect(),
+            ..Model::default()
+        };
+        let models = vec![model(&["person", "ball"]), model(&[]), model(&["car", "Person", "person"])];
+        let context = Context { models, ..Context::default() };
+        assert_eq!(context.classes("person"), [(0, 0), (2, 2)]);
+        let people = HashSet::from([(0, 0), (2, 1), (2, 2)]);
+        assert_eq!(context.classes_of(&["PERSON".to_owned(), "nobody".to_owned()]), people);
+        assert_eq!(context.classes_of(&["Car", "ball"]), HashSet::from([(0, 1), (2, 0)]));
+        assert!(context.classes_of(&["dog"]).is_empty() && context.classes_of(&[""; 0]).is_empty());
     }
 }

@@ -9,15 +9,16 @@
 //! a dead zone, and zoom in only when there is more slack than allowed (hysteresis).
 
 use serde::{Deserialize, Serialize};
+use watchpost_plugin::Rect;
 
 use crate::range::{Goal, Range};
-use crate::{Aim, Bounds, Config, Follower, Limits, Mode, Subject, Thing};
+use crate::{Aim, Config, Follower, Limits, Mode, Subject, Thing};
 
 /// What the camera shows in one frame.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Shot {
     /// The view, in source pixels.
-    pub view: Bounds,
+    pub view: Rect,
     /// What is followed just now; a ball camera without a ball follows the group.
     pub mode: Mode,
     /// Tracks that are followed, sorted.
@@ -41,7 +42,6 @@ pub struct Camera {
     /// The camera may jump to its first subject until then: just after the start or a cut.
     fresh_until: f64,
     /// Part of the subject was outside the view, and the view is still on its way there.
-    #[serde(default)]
     hurries: bool,
 }
 
@@ -169,11 +169,11 @@ impl Camera {
             || moving(&self.down, config.max_speed)
     }
 
-    fn view(&self, range: &Range) -> Bounds {
+    fn view(&self, range: &Range) -> Rect {
         let width = self.zoom.at.exp().clamp(range.narrowest, range.widest);
         let height = width / range.ratio;
         let x = self.across.at * (self.size.0 - width).max(0.0);
         let y = self.down.at * (self.size.1 - height).max(0.0);
-        Bounds::new(x, y, width, height)
+        Rect::new(x, y, width, height)
     }
 }

@@ -3,7 +3,6 @@
 //! In: tracked objects of each frame. Out: the view of the camera `main` in it, and the state `subject`.
 //! The core is [`Camera`], plain Rust that also runs natively. Owned by the host, one instance a stream.
 
-mod bounds;
 mod camera;
 mod config;
 mod follower;
@@ -13,7 +12,6 @@ mod subject;
 #[cfg(test)]
 mod tests;
 
-pub use bounds::Bounds;
 pub use camera::{Camera, Shot};
 pub use config::{Config, Mode};
 pub use follower::{Follower, Limits};

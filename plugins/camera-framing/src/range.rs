@@ -4,8 +4,9 @@
 //! nothing fails.
 
 use serde::{Deserialize, Serialize};
+use watchpost_plugin::Rect;
 
-use crate::{Bounds, Config};
+use crate::Config;
 
 /// The goal of the view: centre and width in pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -38,14 +39,14 @@ impl Range {
     }
 
     /// The view that shows a subject with its margins.
-    pub fn around(&self, subject: &Bounds, least: f32, config: &Config) -> Goal {
+    pub fn around(&self, subject: &Rect, least: f32, config: &Config) -> Goal {
         let border = config.border * self.size.0;
         let room = |length: f32| length * (1.0 + 2.0 * config.margin) + 2.0 * border;
         // What is outside the frame cannot be shown.
         let left = subject.x.clamp(0.0, self.size.0);
-        let right = (subject.x + subject.w).clamp(0.0, self.size.0);
+        let right = subject.right().clamp(0.0, self.size.0);
         let top = subject.y.clamp(0.0, self.size.1);
-        let bottom = (subject.y + subject.h).clamp(0.0, self.size.1);
+        let bottom = subject.bottom().clamp(0.0, self.size.1);
         let width = room(right - left).max(room(bottom - top) * self.ratio).max(least * self.size.0);
         let mut goal = Goal {
             cx: 0.5 * (left + right),
@@ -58,13 +59,13 @@ impl Range {
 
     /// Widens and shifts a goal until it holds the subject with its border and a third of its margin, whatever
     /// dead zone and hysteresis say. Nothing beyond the frame is asked for.
-    pub fn show(&self, subject: &Bounds, config: &Config, goal: &mut Goal) {
+    pub fn show(&self, subject: &Rect, config: &Config, goal: &mut Goal) {
         let span = |from: f32, length: f32, whole: f32| {
             let room = config.border * self.size.0 + 0.33 * config.margin * length;
             ((from - room).clamp(0.0, whole), (from + length + room).clamp(0.0, whole))
         };
-        let (left, right) = span(subject.x, subject.w, self.size.0);
-        let (top, bottom) = span(subject.y, subject.h, self.size.1);
+        let (left, right) = span(subject.x, subject.width, self.size.0);
+        let (top, bottom) = span(subject.y, subject.height, self.size.1);
         let least = (right - left).max((bottom - top) * self.ratio);
         goal.width = goal.width.max(least).clamp(self.narrowest, self.widest);
         let slide = |centre: f32, from: f32, to: f32, length: f32| {
@@ -80,13 +81,13 @@ impl Range {
     }
 
     /// Whether a view shows all of a subject that the frame does; a pixel or two do not count.
-    pub fn holds(&self, view: &Bounds, subject: &Bounds) -> bool {
+    pub fn holds(&self, view: &Rect, subject: &Rect) -> bool {
         let spare = 0.005 * self.size.0;
         let within = |from: f32, length: f32, low: f32, room: f32, whole: f32| {
             from.clamp(0.0, whole) >= low - spare && (from + length).clamp(0.0, whole) <= low + room + spare
         };
-        within(subject.x, subject.w, view.x, view.w, self.size.0)
-            && within(subject.y, subject.h, view.y, view.h, self.size.1)
+        within(subject.x, subject.width, view.x, view.width, self.size.0)
+            && within(subject.y, subject.height, view.y, view.height, self.size.1)
     }
 
     /// Shifts a goal until none of it lies outside the frame.

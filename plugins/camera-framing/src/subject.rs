@@ -4,8 +4,9 @@
 //! Owned by [`crate::Camera`]; serialisable. Nothing here fails.
 
 use serde::{Deserialize, Serialize};
+use watchpost_plugin::Rect;
 
-use crate::{Bounds, Config, Mode};
+use crate::{Config, Mode};
 
 /// A person or a ball in one frame.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -15,7 +16,7 @@ pub struct Thing {
     /// Confidence.
     pub score: f32,
     /// Where.
-    pub bounds: Bounds,
+    pub bounds: Rect,
 }
 
 /// Seconds for which somebody who is not found stays a member, where last seen.
@@ -33,7 +34,7 @@ struct Member {
     track: u64,
     since: f64,
     seen: f64,
-    bounds: Bounds,
+    bounds: Rect,
 }
 
 /// The ball as followed.
@@ -41,7 +42,7 @@ struct Member {
 struct Ball {
     track: u64,
     seen: f64,
-    bounds: Bounds,
+    bounds: Rect,
     velocity: (f32, f32),
     hits: u32,
 }
@@ -50,7 +51,7 @@ struct Ball {
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Aim {
     /// The box to show, before margins; `None`: nothing new to aim at.
-    pub bounds: Option<Bounds>,
+    pub bounds: Option<Rect>,
     /// Least width of the view in shares of the frame's width.
     pub least: f32,
     /// Tracks that are followed and should be in the picture by now, sorted.
@@ -93,8 +94,8 @@ impl Subject {
 
     /// Multiplies all lengths: the frames changed their size.
     pub fn rescale(&mut self, across: f32, down: f32) {
-        let scale = |b: &mut Bounds| {
-            *b = Bounds::new(b.x * across, b.y * down, b.w * across, b.h * down);
+        let scale = |b: &mut Rect| {
+            *b = Rect::new(b.x * across, b.y * down, b.width * across, b.height * down);
         };
         self.members.iter_mut().for_each(|member| scale(&mut member.bounds));
         self.ball = None;
@@ -160,9 +161,9 @@ impl Subject {
             values.sort_by(f32::total_cmp);
             values[values.len() / 2]
         };
-        let cx = median(self.members.iter().map(|member| member.bounds.cx()).collect());
-        let cy = median(self.members.iter().map(|member| member.bounds.cy()).collect());
-        let far = |member: &Member| (member.bounds.cx() - cx).hypot(member.bounds.cy() - cy);
+        let cx = median(self.members.iter().map(|member| member.bounds.center().0).collect());
+        let cy = median(self.members.iter().map(|member| member.bounds.center().1).collect());
+        let far = |member: &Member| between(member.bounds.center(), (cx, cy));
         let usual = median(self.members.iter().map(far).collect()).max(0.05 * width);
         self.members.iter().filter(|member| far(member) <= config.outliers * usual).copied().collect()
     }
@@ -186,8 +187,8 @@ impl Subject {
     fn see_ball(&mut self, now: f64, width: f32, balls: &[Thing]) {
         let reach = |ball: &Ball, thing: &Thing| {
             let dt = (now - ball.seen).max(0.0) as f32;
-            let (x, y) = (ball.bounds.cx() + ball.velocity.0 * dt, ball.bounds.cy() + ball.velocity.1 * dt);
-            let way = (thing.bounds.cx() - x).hypot(thing.bounds.cy() - y);
+            let (x, y) = ball.bounds.center();
+            let way = between(thing.bounds.center(), (x + ball.velocity.0 * dt, y + ball.velocity.1 * dt));
             let same = ball.track != 0 && ball.track == thing.track;
             (same || way <= width * (0.06 + 0.5 * BALL_SPEED * dt.min(1.0))).then_some(way)
         };
@@ -221,14 +222,14 @@ impl Subject {
         let fading = 1.0 - (age / 0.5).min(1.0);
         let (dx, dy) = (ball.velocity.0 * config.lead * fading, ball.velocity.1 * config.lead * 0.5 * fading);
         let mut bounds =
-            ball.bounds.union(&Bounds { x: ball.bounds.x + dx, y: ball.bounds.y + dy, ..ball.bounds });
+            ball.bounds.union(&Rect { x: ball.bounds.x + dx, y: ball.bounds.y + dy, ..ball.bounds });
         // Whoever is near the ball is part of the play, as far as the view's least width has room.
         let mut near: Vec<&Member> = self.members.iter().collect();
-        let way = |member: &Member| member.bounds.distance(ball.bounds.cx(), ball.bounds.cy());
+        let way = |member: &Member| member.bounds.distance_to(ball.bounds.center());
         near.sort_by(|a, b| way(a).total_cmp(&way(b)));
         for member in near.into_iter().filter(|member| way(member) < 0.5 * config.context * width) {
             let with = bounds.union(&member.bounds);
-            if with.w <= 0.8 * config.context * width {
+            if with.width <= 0.8 * config.context * width {
                 bounds = with;
             }
         }
@@ -240,6 +241,11 @@ impl Subject {
     fn has_ball(&self, now: f64, hold: f64) -> bool {
         self.ball.is_some_and(|ball| now - ball.seen <= hold)
     }
+}
+
+/// The straight way between two points, pixels.
+fn between(from: (f32, f32), to: (f32, f32)) -> f32 {
+    (from.0 - to.0).hypot(from.1 - to.1)
 }
 
 impl Ball {
@@ -254,10 +260,8 @@ impl Ball {
             let keep = (-dt / 0.15).exp();
             let most = BALL_SPEED * width;
             let mix = |old: f32, way: f32| old * keep + (way / dt).clamp(-most, most) * (1.0 - keep);
-            velocity = (
-                mix(velocity.0, thing.bounds.cx() - self.bounds.cx()),
-                mix(velocity.1, thing.bounds.cy() - self.bounds.cy()),
-            );
+            let ((x, y), (before_x, before_y)) = (thing.bounds.center(), self.bounds.center());
+            velocity = (mix(velocity.0, x - before_x), mix(velocity.1, y - before_y));
         }
         Self {
             track: thing.track,

@@ -1,13 +1,13 @@
 //! What the camera promises, on made-up and random movement.
 
-use watchpost_plugin::testing::Rng;
+use watchpost_plugin::{Rect, testing::Rng};
 
-use crate::{Bounds, Camera, Config, Mode, Shot, Thing};
+use crate::{Camera, Config, Mode, Shot, Thing};
 
 const SIZE: (f32, f32) = (1280.0, 720.0);
 
 fn thing(track: u64, x: f32, y: f32, w: f32, h: f32) -> Thing {
-    Thing { track, score: 0.9, bounds: Bounds::new(x, y, w, h) }
+    Thing { track, score: 0.9, bounds: Rect::new(x, y, w, h) }
 }
 
 fn config(mode: Mode) -> Config {
@@ -19,19 +19,19 @@ fn shoot(camera: &mut Camera, now: f64, people: &[Thing], balls: &[Thing], confi
 }
 
 /// Aspect exact, inside the frame, zoom in range; and against the view before: limits of speed.
-fn check(view: &Bounds, before: Option<(&Bounds, f32)>, config: &Config, size: (f32, f32)) {
+fn check(view: &Rect, before: Option<(&Rect, f32)>, config: &Config, size: (f32, f32)) {
     let ratio = config.ratio().unwrap();
-    assert!((view.w / view.h / ratio - 1.0).abs() < 1e-4, "aspect {view:?}");
-    let frame = Bounds::new(0.0, 0.0, size.0, size.1);
-    assert!(frame.holds(view, 0.01), "outside {view:?}");
+    assert!((view.width / view.height / ratio - 1.0).abs() < 1e-4, "aspect {view:?}");
+    let frame = Rect::new(0.0, 0.0, size.0, size.1);
+    assert!(frame.contains_rect(view, 0.01), "outside {view:?}");
     let whole = size.0.min(size.1 * ratio);
-    assert!(view.w <= whole * 1.0001 && view.w >= whole / config.max_zoom * 0.9999, "zoom {view:?}");
+    assert!(view.width <= whole * 1.0001 && view.width >= whole / config.max_zoom * 0.9999, "zoom {view:?}");
     if let Some((before, dt)) = before {
-        let zoom = (view.w / before.w).ln().abs();
+        let zoom = (view.width / before.width).ln().abs();
         assert!(zoom <= config.max_zoom_speed * dt * 1.01 + 1e-4, "zoom {before:?} {view:?}");
-        let shift = (view.cx() - before.cx()).abs();
+        let shift = (view.center().0 - before.center().0).abs();
         // Pan proper, and what zooming towards a side adds to it.
-        let most = config.max_speed * size.0 * dt + 0.5 * (view.w - before.w).abs();
+        let most = config.max_speed * size.0 * dt + 0.5 * (view.width - before.width).abs();
         assert!(shift <= most * 1.01 + 0.05, "shift {shift} of {most}: {before:?} {view:?}");
     }
 }
@@ -56,7 +56,7 @@ fn box_noise_in_the_dead_zone_moves_nothing() {
             }
         }
         for view in &views {
-            let still = (view.x - views[0].x).abs() < 0.5 && (view.w - views[0].w).abs() < 0.5;
+            let still = (view.x - views[0].x).abs() < 0.5 && (view.width - views[0].width).abs() < 0.5;
             assert!(still && (view.y - views[0].y).abs() < 0.5, "{:?} {view:?}", views[0]);
         }
     }
@@ -72,7 +72,7 @@ fn a_moving_group_stays_in_a_smooth_view() {
         let mut camera = Camera::default();
         let mut people: Vec<(u64, f32, f32, f32)> =
             (0..4).map(|i| (i + 1, 300.0 + 500.0 * rng.unit(), 250.0 + 150.0 * rng.unit(), 0.0)).collect();
-        let (mut now, mut last) = (0.0, None::<Bounds>);
+        let (mut now, mut last) = (0.0, None::<Rect>);
         let mut speed = (0.0_f32, 0.0_f32);
         for frame in 0..1500 {
             let dt = if rng.unit() < 0.1 { 0.12 } else { 0.04 };
@@ -95,7 +95,7 @@ fn a_moving_group_stays_in_a_smooth_view() {
             last = Some(shot.view);
             for person in boxes.iter().filter(|p| shot.tracks.contains(&p.track)) {
                 all += 1;
-                shown += usize::from(shot.view.holds(&person.bounds, 0.0));
+                shown += usize::from(shot.view.contains_rect(&person.bounds, 0.0));
             }
         }
     }
@@ -116,7 +116,7 @@ fn who_comes_in_is_shown_soon() {
                 all.push(thing(3, 1220.0, 300.0, 60.0, 150.0));
             }
             let shot = shoot(&mut camera, f64::from(frame) * 0.04, &all, &[], &config);
-            missed += u32::from(all.iter().any(|person| !shot.view.holds(&person.bounds, 3.0)));
+            missed += u32::from(all.iter().any(|person| !shot.view.contains_rect(&person.bounds, 3.0)));
         }
         missed
     };
@@ -137,12 +137,13 @@ fn acceleration_is_limited() {
         views.push(shot.view);
     }
     for three in views.windows(3).skip(1) {
-        let second = (three[2].cx() - 2.0 * three[1].cx() + three[0].cx()).abs() / (dt * dt) as f32;
+        let second =
+            (three[2].center().0 - 2.0 * three[1].center().0 + three[0].center().0).abs() / (dt * dt) as f32;
         assert!(second <= config.urgency * config.max_acceleration * SIZE.0 * 1.1, "{second}");
     }
     // It gets there, too.
-    assert!(views[99].holds(&Bounds::new(100.0, 300.0, 60.0, 150.0), 0.0));
-    assert!(views[199].holds(&Bounds::new(1000.0, 300.0, 60.0, 150.0), 0.0));
+    assert!(views[99].contains_rect(&Rect::new(100.0, 300.0, 60.0, 150.0), 0.0));
+    assert!(views[199].contains_rect(&Rect::new(1000.0, 300.0, 60.0, 150.0), 0.0));
 }
 
 #[test]
@@ -150,20 +151,20 @@ fn a_lost_subject_is_waited_for_then_the_view_widens() {
     let config = config(Mode::Track);
     let mut camera = Camera::default();
     let person = [thing(4, 200.0, 300.0, 60.0, 150.0)];
-    let mut view = Bounds::default();
+    let mut view = Rect::default();
     for frame in 0..50 {
         view = shoot(&mut camera, f64::from(frame) * 0.04, &person, &[], &config).view;
     }
     for frame in 50..100 {
         let shot = shoot(&mut camera, f64::from(frame) * 0.04, &[], &[], &config);
         if frame < 85 {
-            assert!((shot.view.cx() - view.cx()).abs() < 1.0, "held still");
+            assert!((shot.view.center().0 - view.center().0).abs() < 1.0, "held still");
         }
     }
     for frame in 100..300 {
         view = shoot(&mut camera, f64::from(frame) * 0.04, &[], &[], &config).view;
     }
-    assert!(view.w > 1270.0, "widened: {view:?}");
+    assert!(view.width > 1270.0, "widened: {view:?}");
 }
 
 #[test]
@@ -176,7 +177,7 @@ fn a_cut_jumps() {
     camera.cut(4.0);
     let there = thing(0, 1100.0, 300.0, 60.0, 150.0);
     let shot = shoot(&mut camera, 4.0, &[there], &[], &config);
-    assert!(shot.view.holds(&there.bounds, 0.0) && shot.view.w < 640.0, "{:?}", shot.view);
+    assert!(shot.view.contains_rect(&there.bounds, 0.0) && shot.view.width < 640.0, "{:?}", shot.view);
 }
 
 #[test]
@@ -190,7 +191,7 @@ fn follow_names_the_track() {
         let shot = shoot(&mut camera, f64::from(frame) * 0.04, &people, &[], &config);
         assert_eq!(shot.tracks, [2]);
         if frame == 119 {
-            assert!(shot.view.holds(&people[1].bounds, 0.0));
+            assert!(shot.view.contains_rect(&people[1].bounds, 0.0));
         }
     }
 }
@@ -212,8 +213,8 @@ fn the_ball_is_led_and_a_false_one_ignored() {
         }
         let shot = shoot(&mut camera, frame as f64 * 0.04, &players, &balls, &config);
         check(&shot.view, None, &config, SIZE);
-        shown += usize::from(shot.view.holds(&Bounds::new(x, 400.0, 14.0, 14.0), 0.0));
-        ahead += usize::from(shot.view.cx() > x);
+        shown += usize::from(shot.view.contains_rect(&Rect::new(x, 400.0, 14.0, 14.0), 0.0));
+        ahead += usize::from(shot.view.center().0 > x);
     }
     assert!(shown >= 123, "{shown}");
     assert!(ahead > 60, "{ahead}");
@@ -224,7 +225,9 @@ fn the_ball_is_led_and_a_false_one_ignored() {
     }
     let shot = shot.unwrap();
     assert_eq!((shot.mode, shot.tracks), (Mode::Group, vec![1, 2]));
-    assert!(shot.view.holds(&players[0].bounds, 0.0) && shot.view.holds(&players[1].bounds, 0.0));
+    assert!(
+        shot.view.contains_rect(&players[0].bounds, 0.0) && shot.view.contains_rect(&players[1].bounds, 0.0)
+    );
 }
 
 #[test]

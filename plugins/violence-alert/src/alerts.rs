@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Alert, Bounds, Config, People, Person, Place, Reason, Score};
+use crate::{Alert, Config, People, Person, Place, Reason, Score};
 
 /// Most places watched at once.
 const MOST: usize = 64;
@@ -103,12 +103,5 @@ impl Alerts {
         }
         self.places.push(Place::new(score.region, now));
         self.places.len() - 1
-    }
-}
-
-/// Part of the frame as [`Bounds`].
-impl From<[f32; 4]> for Bounds {
-    fn from([x, y, w, h]: [f32; 4]) -> Self {
-        Self::new(x, y, w, h)
     }
 }

@@ -15,6 +15,6 @@ mod tests;
 
 pub use alerts::Alerts;
 pub use config::Config;
-pub use people::{Bounds, Involved, People, Person};
+pub use people::{Involved, People, Person};
 pub use place::{Alert, Place, Reason, Score, Severity, Step, TRACE, severity};
 pub use plugin::ViolenceAlert;

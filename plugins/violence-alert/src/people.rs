@@ -10,60 +10,7 @@
 use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
-
-/// A box in source pixels.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
-pub struct Bounds {
-    /// Left edge.
-    pub x: f32,
-    /// Top edge.
-    pub y: f32,
-    /// Width.
-    pub w: f32,
-    /// Height.
-    pub h: f32,
-}
-
-impl Bounds {
-    /// A box from its top left corner and size.
-    #[must_use]
-    pub const fn new(x: f32, y: f32, w: f32, h: f32) -> Self {
-        Self { x, y, w, h }
-    }
-
-    /// The smallest box around both.
-    #[must_use]
-    pub fn union(&self, other: &Self) -> Self {
-        let (x, y) = (self.x.min(other.x), self.y.min(other.y));
-        let right = (self.x + self.w).max(other.x + other.w);
-        let bottom = (self.y + self.h).max(other.y + other.h);
-        Self::new(x, y, right - x, bottom - y)
-    }
-
-    /// Common area in square pixels.
-    #[must_use]
-    pub fn overlap(&self, other: &Self) -> f32 {
-        let w = (self.x + self.w).min(other.x + other.w) - self.x.max(other.x);
-        let h = (self.y + self.h).min(other.y + other.h) - self.y.max(other.y);
-        w.max(0.0) * h.max(0.0)
-    }
-
-    /// Common area over the area of the smaller, 0 to 1.
-    #[must_use]
-    pub fn cover(&self, other: &Self) -> f32 {
-        let smaller = (self.w * self.h).min(other.w * other.h);
-        if smaller > 0.0 { self.overlap(other) / smaller } else { 0.0 }
-    }
-
-    /// Empty space between two boxes, in multiples of their mean height; 0 where they touch.
-    #[must_use]
-    pub fn gap(&self, other: &Self) -> f32 {
-        let apart = |a: f32, aw: f32, b: f32, bw: f32| (b - (a + aw)).max(a - (b + bw)).max(0.0);
-        let across = apart(self.x, self.w, other.x, other.w);
-        let down = apart(self.y, self.h, other.y, other.h);
-        across.hypot(down) / (0.5 * (self.h + other.h)).max(1.0)
-    }
-}
+use watchpost_plugin::Rect;
 
 /// A tracked person in one frame.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -71,7 +18,7 @@ pub struct Person {
     /// Track id, not 0.
     pub track: u64,
     /// Where.
-    pub bounds: Bounds,
+    pub bounds: Rect,
 }
 
 /// Who takes part, and where.
@@ -80,7 +27,7 @@ pub struct Involved {
     /// Their tracks, sorted.
     pub tracks: Vec<u64>,
     /// A box around them with a little room; `None` where nobody was seen.
-    pub region: Option<Bounds>,
+    pub region: Option<Rect>,
 }
 
 /// Seconds of history a person is remembered for.
@@ -93,7 +40,7 @@ const NEAR: f32 = 0.6;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct History {
     track: u64,
-    seen: VecDeque<(f64, Bounds)>,
+    seen: VecDeque<(f64, Rect)>,
 }
 
 /// The people of the last seconds.
@@ -132,7 +79,7 @@ impl People {
 
     /// Who takes part in what happened from `begin` to `end` seconds, within `region` where one is given.
     #[must_use]
-    pub fn involved(&self, begin: f64, end: f64, region: Option<&Bounds>) -> Involved {
+    pub fn involved(&self, begin: f64, end: f64, region: Option<&Rect>) -> Involved {
         let seen: Vec<Seen> =
             self.histories.iter().filter_map(|history| Seen::of(history, begin, end, region)).collect();
         let mut best: Option<(f32, usize, usize)> = None;
@@ -164,7 +111,8 @@ impl People {
         let around = members.iter().map(|i| seen[*i].last).reduce(|a, b| a.union(&b));
         let mut tracks: Vec<u64> = members.iter().map(|i| seen[*i].track).collect();
         tracks.sort_unstable();
-        let region = around.map(|b| Bounds::new(b.x - 0.1 * b.w, b.y - 0.1 * b.h, 1.2 * b.w, 1.2 * b.h));
+        let region = around
+            .map(|b| Rect::new(b.x - 0.1 * b.width, b.y - 0.1 * b.height, 1.2 * b.width, 1.2 * b.height));
         Involved { tracks, region }
     }
 }
@@ -173,48 +121,54 @@ impl People {
 struct Seen {
     track: u64,
     /// Where at the end of the span.
-    last: Bounds,
+    last: Rect,
     /// Mean box over the second half of the span, for closeness that one bad frame doesn't undo.
-    mean: Bounds,
+    mean: Rect,
     /// Unrest, heights per frame-to-frame step of 0.1 s.
     agitation: f32,
 }
 
 impl Seen {
-    fn of(history: &History, begin: f64, end: f64, region: Option<&Bounds>) -> Option<Self> {
-        let within: Vec<(f64, Bounds)> =
+    fn of(history: &History, begin: f64, end: f64, region: Option<&Rect>) -> Option<Self> {
+        let within: Vec<(f64, Rect)> =
             history.seen.iter().filter(|(at, _)| *at >= begin && *at <= end).copied().collect();
         // A late score may span a time that this person's history no longer or not yet covers.
         let within =
             if within.is_empty() { history.seen.iter().rev().take(1).copied().collect() } else { within };
         let last = within.last()?.1;
-        if region.is_some_and(|region| region.overlap(&last) < 0.3 * last.w * last.h) {
+        if region.is_some_and(|region| region.intersect(&last).area() < 0.3 * last.area()) {
             return None;
         }
         let half = &within[within.len() / 2..];
         let share = 1.0 / half.len() as f32;
-        let mut mean = Bounds::default();
+        let mut mean = Rect::default();
         for (_, b) in half {
             mean.x += b.x * share;
             mean.y += b.y * share;
-            mean.w += b.w * share;
-            mean.h += b.h * share;
+            mean.width += b.width * share;
+            mean.height += b.height * share;
         }
         Some(Self { track: history.track, last, mean, agitation: agitation(&within) })
     }
 
     fn gap(&self, other: &Self) -> f32 {
-        self.mean.gap(&other.mean).min(self.last.gap(&other.last))
+        gap(&self.mean, &other.mean).min(gap(&self.last, &other.last))
     }
 }
 
+/// Empty space between two people, in multiples of their mean height, so that it means the same near the camera
+/// and far away; 0 where their boxes touch.
+fn gap(a: &Rect, b: &Rect) -> f32 {
+    a.gap(b) / (0.5 * (a.height + b.height)).max(1.0)
+}
+
 /// Root mean square distance of a box's edges from straight lines fitted to each, in heights.
-fn agitation(seen: &[(f64, Bounds)]) -> f32 {
+fn agitation(seen: &[(f64, Rect)]) -> f32 {
     if seen.len() < 4 {
         return 0.0;
     }
-    let height = seen.iter().map(|(_, b)| b.h).sum::<f32>() / seen.len() as f32;
-    let edges: [fn(&Bounds) -> f32; 4] = [|b| b.x, |b| b.x + b.w, |b| b.y, |b| b.y + b.h];
+    let height = seen.iter().map(|(_, b)| b.height).sum::<f32>() / seen.len() as f32;
+    let edges: [fn(&Rect) -> f32; 4] = [|b| b.x, Rect::right, |b| b.y, Rect::bottom];
     let mut sum = 0.0;
     for edge in edges {
         sum += residual(seen, edge);
@@ -223,7 +177,7 @@ fn agitation(seen: &[(f64, Bounds)]) -> f32 {
 }
 
 /// Mean squared distance from the best straight line through time.
-fn residual(seen: &[(f64, Bounds)], value: fn(&Bounds) -> f32) -> f32 {
+fn residual(seen: &[(f64, Rect)], value: fn(&Rect) -> f32) -> f32 {
     let n = seen.len() as f64;
     let (mut st, mut sv) = (0.0, 0.0);
     for (at, b) in seen {
@@ -255,7 +209,7 @@ mod tests {
             let now = frame as f64 / 25.0;
             let t = now as f32;
             let mut wild = |x: f32| {
-                Bounds::new(
+                Rect::new(
                     x + 12.0 * rng.normal() * 0.5,
                     100.0 + 2.0 * rng.normal(),
                     40.0 + 8.0 * rng.normal() * 0.5,
@@ -264,8 +218,7 @@ mod tests {
             };
             let fighters = [wild(300.0), wild(335.0)];
             let alone = wild(560.0);
-            let mut calm =
-                |x: f32| Bounds::new(x + 40.0 * t + rng.normal(), 110.0 + rng.normal(), 40.0, 100.0);
+            let mut calm = |x: f32| Rect::new(x + 40.0 * t + rng.normal(), 110.0 + rng.normal(), 40.0, 100.0);
             let walkers = [calm(50.0), calm(85.0)];
             let person = |track, bounds| Person { track, bounds };
             people.see(
@@ -288,13 +241,13 @@ mod tests {
             let involved = crowd(seed, 3.0).involved(1.0, 3.0, None);
             assert_eq!(involved.tracks, [3, 4], "seed {seed}");
             let region = involved.region.unwrap();
-            assert!(region.x > 200.0 && region.x + region.w < 500.0, "{region:?}");
+            assert!(region.x > 200.0 && region.right() < 500.0, "{region:?}");
         }
     }
 
     #[test]
     fn only_within_the_region_of_the_score() {
-        let region = Bounds::new(0.0, 0.0, 290.0, 400.0);
+        let region = Rect::new(0.0, 0.0, 290.0, 400.0);
         let involved = crowd(5, 3.0).involved(1.0, 3.0, Some(&region));
         assert_eq!(involved.tracks, [11, 12]);
     }
@@ -303,7 +256,7 @@ mod tests {
     fn nobody_is_involved_alone_and_history_is_bounded() {
         let mut people = People::default();
         for frame in 0..3000 {
-            let one = Person { track: 1 + frame / 100, bounds: Bounds::new(10.0, 10.0, 20.0, 50.0) };
+            let one = Person { track: 1 + frame / 100, bounds: Rect::new(10.0, 10.0, 20.0, 50.0) };
             people.see(frame as f64 * 0.04, &[one]);
         }
         assert!(people.histories.len() <= 2 && people.histories[0].seen.len() <= 101);

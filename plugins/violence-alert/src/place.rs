@@ -12,8 +12,9 @@
 use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
+use watchpost_plugin::Rect;
 
-use crate::{Bounds, Config, Involved};
+use crate::{Config, Involved};
 
 /// How grave; in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -90,7 +91,7 @@ pub struct Score {
     /// Last frame, seconds; often older than the current frame.
     pub end: f64,
     /// Part of the frame that the model saw; `None`: all of it.
-    pub region: Option<Bounds>,
+    pub region: Option<Rect>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -117,7 +118,7 @@ struct Incident {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Place {
     /// Where; `None`: the whole frame.
-    pub region: Option<Bounds>,
+    pub region: Option<Rect>,
     scores: VecDeque<Score>,
     /// When the last score arrived, seconds.
     heard: f64,
@@ -127,7 +128,7 @@ pub struct Place {
 impl Place {
     /// A place nothing is known of.
     #[must_use]
-    pub fn new(region: Option<Bounds>, now: f64) -> Self {
+    pub fn new(region: Option<Rect>, now: f64) -> Self {
         Self { region, scores: VecDeque::new(), heard: now, incident: None }
     }
 
@@ -331,12 +332,10 @@ pub fn severity(peak: f32, seconds: f32, people: usize) -> Severity {
 }
 
 /// Whether a region is somewhere else, by a third of its size or more.
-fn moved(told: Option<&Bounds>, now: Option<&Bounds>) -> bool {
+fn moved(told: Option<&Rect>, now: Option<&Rect>) -> bool {
     match (told, now) {
-        (Some(told), Some(now)) => {
-            let common = told.overlap(now);
-            common < 0.5 * (told.w * told.h + now.w * now.h - common)
-        }
+        // Two empty boxes have nothing in common, not even with themselves.
+        (Some(told), Some(now)) => told != now && told.iou(now) < 0.5,
         (None, None) => false,
         _ => true,
     }

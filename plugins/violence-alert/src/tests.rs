@@ -1,10 +1,8 @@
 //! What the alert logic promises, on made-up and random scores.
 
-use watchpost_plugin::testing::Rng;
+use watchpost_plugin::{Rect, testing::Rng};
 
-use crate::{
-    Alert, Alerts, Bounds, Config, Person, Reason, Score, Severity, Step, baseline::SingleThreshold,
-};
+use crate::{Alert, Alerts, Config, Person, Reason, Score, Severity, Step, baseline::SingleThreshold};
 
 /// Feeds scores of windows of 2 s, one each 0.5 s, arriving `late` seconds after their end, at 25 frames/s.
 fn play(config: &Config, values: &[f32], late: f64) -> Vec<(f64, Alert)> {
@@ -21,8 +19,8 @@ fn play(config: &Config, values: &[f32], late: f64) -> Vec<(f64, Alert)> {
             fed += 1;
         }
         let people = [
-            Person { track: 7, bounds: Bounds::new(100.0 + 5.0 * (frame % 3) as f32, 50.0, 40.0, 100.0) },
-            Person { track: 8, bounds: Bounds::new(135.0 - 4.0 * (frame % 2) as f32, 52.0, 40.0, 100.0) },
+            Person { track: 7, bounds: Rect::new(100.0 + 5.0 * (frame % 3) as f32, 50.0, 40.0, 100.0) },
+            Person { track: 8, bounds: Rect::new(135.0 - 4.0 * (frame % 2) as f32, 52.0, 40.0, 100.0) },
         ];
         let mut out = Vec::new();
         let mut new_id = || {
@@ -217,11 +215,11 @@ fn two_places_are_two_incidents_and_one_place_is_one() {
         id += 1;
         id
     };
-    let left = Bounds::new(0.0, 0.0, 300.0, 300.0);
-    let right = Bounds::new(340.0, 0.0, 300.0, 300.0);
+    let left = Rect::new(0.0, 0.0, 300.0, 300.0);
+    let right = Rect::new(340.0, 0.0, 300.0, 300.0);
     for step in 0..20 {
         let end = f64::from(step) * 0.5;
-        let at = |mut region: Bounds| {
+        let at = |mut region: Rect| {
             region.x += step as f32;
             Score { value: 0.95, begin: end - 2.0, end, region: Some(region) }
         };

@@ -3,9 +3,13 @@
 //! In: a folder. Out: `model.onnx`, `model.toml` in it, and how long one run takes, measured. The number of
 //! channels is chosen so that this is near a millisecond on the machine at hand. Its results mean nothing.
 
+#[path = "../../../daemon/src/infer/tests/onnx.rs"]
+mod onnx;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use onnx::Message;
 use watchpost::flow::{ElementType, Tensor};
 
 use crate::inference::Inference;
@@ -49,50 +53,17 @@ pub fn write(folder: &Path) -> anyhow::Result<(PathBuf, f64)> {
     Ok((file, seconds))
 }
 
-/// Fields of a protocol buffer, one after the other.
-#[derive(Default)]
-struct Message(Vec<u8>);
-
-impl Message {
-    fn varint(&mut self, mut value: u64) {
-        while value >= 0x80 {
-            self.0.push(value as u8 | 0x80);
-            value >>= 7;
-        }
-        self.0.push(value as u8);
-    }
-
-    fn number(mut self, field: u64, value: usize) -> Self {
-        self.varint(field << 3);
-        self.varint(value as u64);
-        self
-    }
-
-    fn bytes(mut self, field: u64, value: &[u8]) -> Self {
-        self.varint(field << 3 | 2);
-        self.varint(value.len() as u64);
-        self.0.extend_from_slice(value);
-        self
-    }
-
-    fn text(self, field: u64, value: &str) -> Self {
-        self.bytes(field, value.as_bytes())
-    }
-
-    fn message(self, field: u64, value: &Self) -> Self {
-        self.bytes(field, &value.0)
-    }
-}
-
 /// onnx.proto, opset 13: images → Conv → GlobalAveragePool, one value a channel.
 fn graph(channels: usize) -> Vec<u8> {
     let whole = |name: &str, values: [usize; 2]| {
-        values.iter().fold(Message::default().text(1, name).number(20, 7), |it, value| it.number(8, *value))
+        values
+            .iter()
+            .fold(Message::default().text(1, name).number(20, 7), |it, value| it.number(8, *value as u64))
     };
     let value = |name: &str, axes: [usize; 4]| {
-        let shape = axes
-            .iter()
-            .fold(Message::default(), |shape, axis| shape.message(1, &Message::default().number(1, *axis)));
+        let shape = axes.iter().fold(Message::default(), |shape, axis| {
+            shape.message(1, &Message::default().number(1, *axis as u64))
+        });
         let tensor = Message::default().number(1, 1).message(2, &shape);
         Message::default().text(1, name).message(2, &Message::default().message(1, &tensor))
     };
@@ -109,7 +80,7 @@ fn graph(channels: usize) -> Vec<u8> {
     let weights: Vec<u8> = (0..count).flat_map(|n| (((n % 7) as f32 - 3.0) * 0.01).to_le_bytes()).collect();
     let weights = shape
         .iter()
-        .fold(Message::default(), |it, axis| it.number(1, *axis))
+        .fold(Message::default(), |it, axis| it.number(1, *axis as u64))
         .number(2, 1)
         .text(8, "weights")
         .bytes(9, &weights);

@@ -4,16 +4,12 @@
 //! native side is the same plugin, `TrackerPlugin`, called by the SDK's `Runner`, on the same objects. Both take
 //! turns on one thread, and CPU time counts. Works in a temporary folder.
 
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 use e2e::daemon::{binary, dist};
 use tracker::TrackerPlugin;
-use watchpost::config::manifest::Task;
-use watchpost::config::settings::{Limits, Paths, PluginUse};
-use watchpost::flow::{FrameMeta, Objects, Rect, Run, Size};
-use watchpost::plugins::{
-    Compiler, Host, HostOptions, InstanceState, StreamContext, StreamModel, StreamPlugins,
-};
-use watchpost::telemetry::Registry;
+use watchpost::flow::{FrameMeta, Objects, Rect, Run};
+use watchpost::jobs::bench::host::{Bench, SIZE};
+use watchpost::plugins::{Compiler, StreamPlugins};
 use watchpost_plugin::testing::Runner;
 
 use crate::figures::{line, median, thread_cpu};
@@ -23,32 +19,14 @@ const PEOPLE: usize = 50;
 const TURN: u64 = 50;
 const TURNS: usize = 60;
 const WARM: usize = 6;
-const SIZE: (f32, f32) = (1280.0, 720.0);
 /// A frame at 25 frames a second, nanoseconds.
 const FRAME: u64 = 40_000_000;
 
 /// Measures and prints.
 pub fn measure() -> anyhow::Result<()> {
-    let folder = tempfile::tempdir()?;
-    let plugins = folder.path().join("plugins");
-    std::fs::create_dir(&plugins)?;
     let file = dist().join("plugins/tracker.wasm");
-    std::fs::copy(&file, plugins.join("tracker.wasm"))
-        .with_context(|| format!("reading {}: run `make build`", file.display()))?;
-    let host = Host::new(HostOptions {
-        paths: Paths {
-            state: folder.path().join("state"),
-            cache: folder.path().join("cache"),
-            plugins: vec![plugins],
-            ..Paths::default()
-        },
-        limits: Limits::default(),
-        compiler: Compiler::of(binary()),
-        metrics: Registry::new(),
-        on_notice: None,
-    })?;
-    let used = PluginUse { order: 0, use_: None, enabled: true, config: serde_json::Map::default() };
-    let mut row = StreamPlugins::new(&host, &context(), &[("tracker".to_owned(), used)].into())?;
+    ensure!(file.is_file(), "no {}: run `make build`", file.display());
+    let mut bench = Bench::new(&file, serde_json::Map::default(), Compiler::of(binary()))?;
     let mut runner = Runner::<TrackerPlugin>::new(&native_context(), &serde_json::json!({}))
         .map_err(anyhow::Error::msg)?;
 
@@ -57,17 +35,14 @@ pub fn measure() -> anyhow::Result<()> {
     for turn in 0..TURNS {
         let frames: Vec<Vec<Rect>> = (0..TURN).map(|_| crowd.step()).collect();
         let first = turn as u64 * TURN;
-        let in_wasm = wasm_turn(&mut row, first, &frames, &mut tracked);
+        let in_wasm = wasm_turn(&mut bench.row, first, &frames, &mut tracked);
         let at_home = native_turn(&mut runner, first, &frames)?;
         if turn >= WARM {
             wasm.push(in_wasm);
             native.push(at_home);
         }
     }
-    let status = row.status().remove(0);
-    row.stop();
-    let sound = status.state == InstanceState::Running && status.failures + status.errors == 0;
-    ensure!(sound, "the plugin failed: {}", status.message);
+    bench.end()?;
     ensure!(tracked > 0, "nothing was tracked");
 
     let ratios: Vec<f64> = wasm.iter().zip(&native).map(|(wasm, native)| wasm / native).collect();
@@ -102,8 +77,8 @@ fn wasm_turn(row: &mut StreamPlugins, first: u64, frames: &[Vec<Rect>], tracked:
             index,
             pts,
             captured: pts / 1000,
-            width: SIZE.0 as u32,
-            height: SIZE.1 as u32,
+            width: SIZE.width,
+            height: SIZE.height,
             cut: false,
             motion: 0.1,
             gap: 0,
@@ -134,7 +109,7 @@ fn native_turn(runner: &mut Runner<TrackerPlugin>, first: u64, frames: &[Vec<Rec
     let begun = thread_cpu();
     for (index, objects) in (first..).zip(ready) {
         let pts = index * FRAME;
-        let (width, height) = (SIZE.0 as u32, SIZE.1 as u32);
+        let (width, height) = (SIZE.width, SIZE.height);
         let frame = Frame { index, pts, captured: pts / 1000, width, height, cut: false, motion: 0.1 };
         let run = Run { model: 0, begin: pts, end: pts };
         given.push(runner.process(&frame, &[run], objects, &[]).map_err(anyhow::Error::msg)?);
@@ -142,18 +117,6 @@ fn native_turn(runner: &mut Runner<TrackerPlugin>, first: u64, frames: &[Vec<Rec
     let spent = thread_cpu().saturating_sub(begun);
     drop(given);
     Ok(spent.as_secs_f64() * 1e6 / frames.len() as f64)
-}
-
-fn context() -> StreamContext {
-    let people =
-        StreamModel { name: "people".into(), task: Task::Detect, labels: vec!["person".into()], rate: 0.0 };
-    StreamContext {
-        stream: "bench".into(),
-        models: vec![people],
-        size: Size::new(SIZE.0 as u32, SIZE.1 as u32),
-        rate: 25.0,
-        zones: std::collections::BTreeMap::new(),
-    }
 }
 
 fn native_context() -> watchpost_plugin::Context {
@@ -179,10 +142,10 @@ impl Crowd {
 
     fn step(&mut self) -> Vec<Rect> {
         for (bounds, across, down) in &mut self.0 {
-            if bounds.x + *across < 0.0 || bounds.x + bounds.width + *across > SIZE.0 {
+            if bounds.x + *across < 0.0 || bounds.x + bounds.width + *across > SIZE.width as f32 {
                 *across = -*across;
             }
-            if bounds.y + *down < 0.0 || bounds.y + bounds.height + *down > SIZE.1 {
+            if bounds.y + *down < 0.0 || bounds.y + bounds.height + *down > SIZE.height as f32 {
                 *down = -*down;
             }
             bounds.x += *across;

@@ -8,14 +8,12 @@ use std::hint::black_box;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use serde::Serialize;
 
-use crate::config::manifest::Task;
-use crate::config::settings::{Limits, Paths, PluginUse};
-use crate::flow::{FrameMeta, Objects, Rect, Run, Size};
-use crate::plugins::{Compiler, Host, HostOptions, InstanceState, StreamContext, StreamModel, StreamPlugins};
-use crate::telemetry::Registry;
+use super::host::{Bench, SIZE};
+use crate::flow::{FrameMeta, Objects, Rect, Run};
+use crate::plugins::{Compiler, StreamPlugins};
 
 /// Objects of a full frame.
 const FULL: usize = 1000;
@@ -56,52 +54,12 @@ pub struct PluginFigures {
 /// # Errors
 /// Where the host refuses the component or its configuration, or the plugin fails.
 pub fn measure(args: &PluginArgs) -> anyhow::Result<PluginFigures> {
-    let folder = tempfile::tempdir()?;
-    let plugins = folder.path().join("plugins");
-    std::fs::create_dir(&plugins)?;
-    let name = plugins.join("bench.wasm");
-    std::fs::copy(&args.file, &name).with_context(|| format!("reading {}", args.file.display()))?;
-    let host = Host::new(HostOptions {
-        paths: Paths {
-            state: folder.path().join("state"),
-            cache: folder.path().join("cache"),
-            plugins: vec![plugins],
-            ..Paths::default()
-        },
-        limits: Limits::default(),
-        compiler: Compiler::own()?,
-        metrics: Registry::new(),
-        on_notice: None,
-    })?;
-    let Some(plugin) = host.plugins().into_iter().next() else {
-        bail!("{} is no plugin", args.file.display())
-    };
-    if let Some(error) = plugin.error {
-        bail!("{error}");
-    }
     let config = serde_json::from_str(&args.entry).context("--entry is no JSON object")?;
-    let used = PluginUse { order: 0, use_: Some(plugin.name), enabled: true, config };
-    let context = StreamContext {
-        stream: "bench".into(),
-        models: vec![StreamModel {
-            name: "people".into(),
-            task: Task::Detect,
-            labels: vec!["person".into()],
-            rate: 0.0,
-        }],
-        size: Size::new(1280, 720),
-        rate: 25.0,
-        zones: std::collections::BTreeMap::new(),
-    };
-    let mut row = StreamPlugins::new(&host, &context, &[("bench".to_owned(), used)].into())?;
-    let mut clock = Clock { row: &mut row, index: 0, batch: (args.repeat / 20).max(1) };
+    let mut bench = Bench::new(&args.file, config, Compiler::own()?)?;
+    let mut clock = Clock { row: &mut bench.row, index: 0, batch: (args.repeat / 20).max(1) };
     let (few, many) = (clock.nanoseconds(0), clock.nanoseconds(FULL));
     let busy = clock.nanoseconds(BUSY);
-    let status = row.status().remove(0);
-    row.stop();
-    if status.state != InstanceState::Running || status.failures + status.errors > 0 {
-        bail!("the plugin failed: {}", status.message);
-    }
+    bench.end()?;
     let columns = objects(FULL);
     let floor = median((0..20).map(|_| {
         let begun = Instant::now();
@@ -157,8 +115,8 @@ impl Clock<'_> {
                     index: self.index,
                     pts: self.index * 40_000,
                     captured: 0,
-                    width: 1280,
-                    height: 720,
+                    width: SIZE.width,
+                    height: SIZE.height,
                     cut: false,
                     motion: 0.0,
                     gap: 0,
