@@ -1,14 +1,32 @@
-"""Goes on training from an ONNX file that `onnx` wrote.
+"""Writes a network as an ONNX file, and goes on training from one.
 
-The exporter folds each batch normalisation into the convolution before it. Here the convolution's weights and bias are
-taken from the file, and the normalisation is set so that on the pictures given the network computes what it did: mean
-and variance as measured, gain and shift to undo them. From there it trains as any other.
+The exporter folds each batch normalisation into the convolution before it. To go on (`unfold`), the convolution's
+weights and bias are taken from the file, and the normalisation is set so that on the pictures given the network
+computes what it did: mean and variance as measured, gain and shift to undo them. From there it trains as any other.
 """
 
 import onnx
 import torch
 from onnx import numpy_helper
 from torch import nn
+
+
+def write(model, weights, path, example, given, found):
+    """Writes `model` with the weights of a `.pt` file; `given` and `found` name its input and output.
+
+    example: an input of the right shape. Its first axis, the batch, may have any length in the file.
+    """
+    model.eval()
+    model.load_state_dict(torch.load(weights))
+    torch.onnx.export(
+        model,
+        example,
+        str(path),
+        opset_version=13,
+        input_names=[given],
+        output_names=[found],
+        dynamic_axes={given: {0: "batch"}, found: {0: "batch"}},
+    )
 
 
 def convolutions(path):

@@ -1,4 +1,4 @@
-"""The detector: network, label assignment, loss, training, ONNX export.
+"""The detector: network, label assignment, loss, batches, training, ONNX export.
 
 In: scenes made by `scenes.py`. Out: `models/people/model.onnx`, whose output is YOLOX's raw encoding: N, A, 5 + 2 with
 x, y (offsets from the cell's corner, in strides), log w, log h (in strides), objectness and class probabilities, cells
@@ -7,16 +7,17 @@ of strides 8, 16, 32 in this order, row by row.
 After: Z. Ge et al., YOLOX: Exceeding YOLO Series in 2021, arXiv:2107.08430 (anchor-free head, SimOTA).
 """
 
-import math
-import time
+from functools import partial
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+import loop
 import onnxfile
 import scenes
+from parts import conv, random_scale, uniform, warp
 
 WIDTH, HEIGHT = scenes.PEOPLE_SIZE
 STRIDES = (8, 16, 32)
@@ -27,15 +28,6 @@ BALL_WEIGHT = 4.0
 BALL_SLACK = 8.0
 MEAN, STD = 114.0, 64.0
 SHOWN, HIDDEN = 0.2, 0.06
-
-
-def conv(inputs, outputs, size=3, stride=1):
-    """Convolution, batch normalisation, ReLU."""
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, size, stride, (size - 1) // 2, bias=False),
-        nn.BatchNorm2d(outputs, momentum=0.03),
-        nn.ReLU(inplace=True),
-    )
 
 
 class Bottleneck(nn.Module):
@@ -225,10 +217,9 @@ class Batches:
         rows = [torch.from_numpy(r[r[:, 0] >= 0][:, :6].copy()) for r in objects]
         for r in rows:
             r[:, 1:3] += r[:, 3:5] / 2
-        gain = torch.from_numpy(self.rng.uniform(0.75, 1.25, (size, 3, 1, 1)).astype(np.float32))
+        gain = uniform(self.rng, 0.75, 1.25, size, 3)
         gain = 0.7 * gain.mean(1, keepdim=True) + 0.3 * gain
-        shift = torch.from_numpy(self.rng.uniform(-16, 16, (size, 1, 1, 1)).astype(np.float32))
-        noise = torch.from_numpy(self.rng.uniform(0, 5, (size, 1, 1, 1)).astype(np.float32))
+        shift, noise = uniform(self.rng, -16, 16, size), uniform(self.rng, 0, 5, size)
         x = (x - MEAN) * gain + shift + torch.randn_like(x[:, :1]) * noise
         mirrored = self.rng.random(size) < 0.5
         for i in np.nonzero(mirrored)[0]:
@@ -241,11 +232,9 @@ class Batches:
 
     def zoom(self, x, rows):
         """The same random scale and shift on every picture of the batch."""
-        scale = float(np.exp(self.rng.uniform(math.log(0.75), math.log(1.35))))
+        scale = random_scale(self.rng, 0.75, 1.35)
         dx, dy = (self.rng.uniform(-0.5, 0.5, 2) * abs(scale - 1) * np.array([WIDTH, HEIGHT])).tolist()
-        theta = torch.tensor([[1 / scale, 0, -2 * dx / WIDTH / scale], [0, 1 / scale, -2 * dy / HEIGHT / scale]])
-        at = F.affine_grid(theta.float()[None].expand(len(x), 2, 3), list(x.shape), align_corners=False)
-        x = F.grid_sample(x, at, mode="bilinear", padding_mode="zeros", align_corners=False)
+        x = warp(x, [[1 / scale, 0, -2 * dx / WIDTH / scale], [0, 1 / scale, -2 * dy / HEIGHT / scale]])
         moved = []
         for r in rows:
             r = r.clone()
@@ -263,70 +252,26 @@ class Batches:
 
 
 def train(work, out, minutes, start=None, batch=16, seed=0, rate=2.5e-3):
-    """Trains for so many minutes, keeping a running mean of the weights; writes out/people.pt at the end of each tenth."""
-    torch.manual_seed(seed)
-    model, mean = People(), People()
-    batches, cells = Batches(work, seed), grid()
-    if start and str(start).endswith(".onnx"):
-        onnxfile.unfold(model, start, (batches.next(batch)[0] for _ in range(24)))
-    elif start:
-        model.load_state_dict(torch.load(start))
-    mean.load_state_dict(model.state_dict())
-    model = model.to(memory_format=torch.channels_last)
-    decayed = [p for p in model.parameters() if p.ndim > 1]
-    plain = [p for p in model.parameters() if p.ndim <= 1]
-    optimizer = torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": 0.02}, {"params": plain, "weight_decay": 0.0}], lr=rate
+    """Trains for so many minutes; writes out/people.pt at the end of each tenth. How: `loop.train`."""
+    loop.train(
+        People,
+        Batches(work, seed),
+        partial(loss_of, cells=grid()),
+        lambda box, truths: {"box": float(box)},
+        out / "people.pt",
+        minutes,
+        start=start,
+        batch=batch,
+        seed=seed,
+        rate=rate,
+        decay=0.02,
+        clip=10.0,
+        layout=torch.channels_last,
     )
-    began, step, saved, shown = time.time(), 0, 0, []
-    while True:
-        share = (time.time() - began) / (60 * minutes)
-        if share >= 1:
-            break
-        warm = min(1.0, (step + 1) / 200)
-        for group in optimizer.param_groups:
-            group["lr"] = rate * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * share)))
-        x, truths = batches.next(batch)
-        model.train()
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            raw = model(x.contiguous(memory_format=torch.channels_last))
-        loss, box = loss_of(raw, truths, cells)
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 10.0)
-        optimizer.step()
-        step += 1
-        keep = min(0.998, (1 + step) / (10 + step))
-        with torch.no_grad():
-            for ours, theirs in zip(mean.state_dict().values(), model.state_dict().values()):
-                if ours.dtype.is_floating_point:
-                    ours.mul_(keep).add_(theirs, alpha=1 - keep)
-                else:
-                    ours.copy_(theirs)
-        shown.append((float(loss), float(box)))
-        if step % 100 == 50:
-            batches.refresh()
-        if step % 100 == 0:
-            means = np.mean(shown[-100:], 0)
-            print(f"step {step} share {share:.2f} loss {means[0]:.3f} box {means[1]:.3f}", flush=True)
-        if int(share * 10) > saved:
-            saved = int(share * 10)
-            torch.save(mean.state_dict(), out / "people.pt")
-    torch.save(mean.state_dict(), out / "people.pt")
 
 
 def to_onnx(weights, path):
-    """Writes the ONNX file, batch axis dynamic."""
-    model = People().eval()
-    model.load_state_dict(torch.load(weights))
+    """Writes the ONNX file: `images` N, 3, H, W to `output`, with probabilities instead of their logits."""
+    model = People()
     model.probabilities = True
-    example = torch.zeros(2, 3, HEIGHT, WIDTH)
-    torch.onnx.export(
-        model,
-        example,
-        str(path),
-        opset_version=13,
-        input_names=["images"],
-        output_names=["output"],
-        dynamic_axes={"images": {0: "batch"}, "output": {0: "batch"}},
-    )
+    onnxfile.write(model, weights, path, torch.zeros(2, 3, HEIGHT, WIDTH), "images", "output")

@@ -1,4 +1,4 @@
-"""The clip model: network, labels, loss, training, calibration, ONNX export.
+"""The clip model: network, labels, batches, loss, training, calibration, ONNX export.
 
 In: scenes made by `scenes.py`. Out: `models/violence/model.onnx`: a window of 16 luma pictures (N, 16, 1, H, W) to two
 values for `no fight` and `fight`, whose softmax is the probability.
@@ -9,17 +9,15 @@ go through the same small convolutions, then along time, then every place gets a
 the strongest place's. Training knows where the fights are and teaches every place.
 """
 
-import math
-import time
-
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+import loop
 import onnxfile
 import scenes
-from people import conv
+from parts import conv, random_scale, uniform, warp
 
 WIDTH, HEIGHT = scenes.CLIP_SIZE
 FRAMES = 16
@@ -33,11 +31,7 @@ FIGHT, CALM = 0.3, 0.1
 
 def along(inputs, outputs, size, stride):
     """Convolution along time on N, C, T, places."""
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, (size, 1), (stride, 1), (size // 2, 0), bias=False),
-        nn.BatchNorm2d(outputs, momentum=0.03),
-        nn.ReLU(inplace=True),
-    )
+    return conv(inputs, outputs, (size, 1), (stride, 1))
 
 
 class Violence(nn.Module):
@@ -179,11 +173,8 @@ class Batches:
         label = torch.from_numpy(self.windows.labels[chosen]).float()
         for i in np.nonzero(self.rng.random(size) < 0.5)[0]:
             x[i], target[i] = x[i].flip(-1), target[i].flip(-1)
-
-        def random(low, high):
-            return torch.from_numpy(self.rng.uniform(low, high, (size, 1, 1, 1)).astype(np.float32))
-
-        x = (x - MEAN) * random(0.7, 1.3) + random(-20, 20) + torch.randn_like(x) * random(0, 5)
+        gain, shift = uniform(self.rng, 0.7, 1.3, size), uniform(self.rng, -20, 20, size)
+        x = (x - MEAN) * gain + shift + torch.randn_like(x) * uniform(self.rng, 0, 5, size)
         x = x / STD
         if self.rng.random() < 0.6:
             x, target = self.zoom(x, target)
@@ -203,15 +194,14 @@ class Batches:
 
     def zoom(self, x, target):
         """The same random scale and shift on every window of the batch."""
-        scale = float(np.exp(self.rng.uniform(math.log(0.8), math.log(1.3))))
+        scale = random_scale(self.rng, 0.8, 1.3)
         dx, dy = self.rng.uniform(-1, 1, 2) * 0.12
-        theta = torch.tensor([[1 / scale, 0, dx], [0, 1 / scale, dy]]).float()[None].expand(len(x), 2, 3)
-        at = F.affine_grid(theta, list(x.shape), align_corners=False)
-        x = F.grid_sample(x, at, mode="bilinear", padding_mode="zeros", align_corners=False)
-        small = [len(x), 1, *target.shape[1:]]
-        at = F.affine_grid(theta, small, align_corners=False)
-        target = F.grid_sample(target[:, None], at, mode="nearest", padding_mode="zeros", align_corners=False)
-        return x, target[:, 0]
+        theta = [[1 / scale, 0, dx], [0, 1 / scale, dy]]
+        return warp(x, theta), warp(target[:, None], theta, "nearest")[:, 0]
+
+    def weigh(self, which, chance):
+        """Others that the network takes for a fight come more often; `which`: as `next` gave them, `chance`: found."""
+        self.weights[which[which >= 0]] = 0.1 + 3 * chance[which >= 0]
 
 
 def loss_of(places, target, label):
@@ -232,60 +222,33 @@ def loss_of(places, target, label):
 
 
 def train(work, out, minutes, start=None, batch=16, seed=0, rate=2.5e-3):
-    """Trains for so many minutes, keeping a running mean of the weights; writes out/violence.pt at each tenth."""
-    torch.manual_seed(seed)
-    model, mean = Violence(), Violence()
+    """Trains for so many minutes; writes out/violence.pt at the end of each tenth. How: `loop.train`."""
     batches = Batches(work, seed)
-    if start and str(start).endswith(".onnx"):
-        onnxfile.unfold(model, start, (batches.next(batch)[0] for _ in range(24)))
-    elif start:
-        model.load_state_dict(torch.load(start))
-    mean.load_state_dict(model.state_dict())
-    model = model.to(memory_format=torch.channels_last)
-    decayed = [p for p in model.parameters() if p.ndim > 1]
-    plain = [p for p in model.parameters() if p.ndim <= 1]
-    optimizer = torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": 0.03}, {"params": plain, "weight_decay": 0.0}], lr=rate
-    )
-    began, step, saved, shown = time.time(), 0, 0, []
-    while True:
-        share = (time.time() - began) / (60 * minutes)
-        if share >= 1:
-            break
-        warm = min(1.0, (step + 1) / 200)
-        for group in optimizer.param_groups:
-            group["lr"] = rate * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * share)))
-        x, target, label, which = batches.next(batch)
-        model.train()
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            places = model(x)
-        loss, whole, window = loss_of(places, target, label)
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 5.0)
-        optimizer.step()
-        step += 1
+
+    def loss(places, target, label, _which):
+        return loss_of(places, target, label)
+
+    def after(whole, window, _target, label, which):
         chance = torch.sigmoid(window.detach()).numpy()
-        batches.weights[which[which >= 0]] = 0.1 + 3 * chance[which >= 0]
-        keep = min(0.998, (1 + step) / (10 + step))
-        with torch.no_grad():
-            for ours, theirs in zip(mean.state_dict().values(), model.state_dict().values()):
-                if ours.dtype.is_floating_point:
-                    ours.mul_(keep).add_(theirs, alpha=1 - keep)
-                else:
-                    ours.copy_(theirs)
+        batches.weigh(which, chance)
         judged = label.numpy() >= 0
         right = ((chance > 0.5) == (label.numpy() > 0.5))[judged].mean()
-        shown.append((float(loss), float(whole), right))
-        if step % 100 == 50:
-            batches.refresh()
-        if step % 100 == 0:
-            means = np.mean(shown[-100:], 0)
-            print(f"step {step} share {share:.2f} loss {means[0]:.3f} window {means[1]:.3f} right {means[2]:.3f}", flush=True)
-        if int(share * 10) > saved:
-            saved = int(share * 10)
-            torch.save(mean.state_dict(), out / "violence.pt")
-    torch.save(mean.state_dict(), out / "violence.pt")
+        return {"window": float(whole), "right": right}
+
+    loop.train(
+        Violence,
+        batches,
+        loss,
+        after,
+        out / "violence.pt",
+        minutes,
+        start=start,
+        batch=batch,
+        seed=seed,
+        rate=rate,
+        decay=0.03,
+        clip=5.0,
+    )
 
 
 def values_of(model, windows, every=2, batch=32):
@@ -327,16 +290,7 @@ def calibrate(work, weights):
 
 
 def to_onnx(weights, path):
-    """Writes the ONNX file, batch axis dynamic."""
-    model = Violence().eval()
-    model.load_state_dict(torch.load(weights))
+    """Writes the ONNX file: `clip` N, 16, 1, H, W to `scores`, the two classes' values."""
+    model = Violence()
     model.classes = True
-    torch.onnx.export(
-        model,
-        torch.zeros(2, FRAMES, 1, HEIGHT, WIDTH),
-        str(path),
-        opset_version=13,
-        input_names=["clip"],
-        output_names=["scores"],
-        dynamic_axes={"clip": {0: "batch"}, "scores": {0: "batch"}},
-    )
+    onnxfile.write(model, weights, path, torch.zeros(2, FRAMES, 1, HEIGHT, WIDTH), "clip", "scores")
