@@ -23,6 +23,8 @@ use crate::whole::{Spent, daemon};
 
 /// Floor and daemon take so many turns; the turn with the middle ratio counts.
 const ROUNDS: usize = 3;
+/// Frames of the beginning that is taken off.
+const BEGINNING: u64 = 40;
 /// How long inference alone runs in each turn, before and after the daemon.
 const RUNS: Duration = Duration::from_millis(400);
 
@@ -90,8 +92,9 @@ fn videos(data: &Path, model: &Model) -> anyhow::Result<()> {
 
 fn video(name: &str, file: &Path, model: &Model, inference: &mut Inference) -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
-    let short = folder.path().join("short.mp4");
+    let (short, beginning) = (folder.path().join("short.mp4"), folder.path().join("beginning.mp4"));
     cut(file, &short, model.frames)?;
+    cut(file, &beginning, BEGINNING)?;
     let picture = Frames::open(&short).next().context("no frame")?;
     let mut rounds = Vec::new();
     let mut frames = 0;
@@ -99,7 +102,9 @@ fn video(name: &str, file: &Path, model: &Model, inference: &mut Inference) -> a
         let (count, before) = decode(&short)?;
         let (tensor, preprocess) = preprocess(&picture, model)?;
         let run_before = inference.seconds(&tensor, RUNS)?;
-        let daemon = daemon(&short, &model.folder, folder.path(), count)?;
+        let (first, _) = decode(&beginning)?;
+        let begun = daemon(&beginning, &model.folder, folder.path(), first)?;
+        let daemon = daemon(&short, &model.folder, folder.path(), count)?.a_frame(&begun, count - first);
         let together = together(&short, inference, &tensor)?;
         let run_after = inference.seconds(&tensor, RUNS)?;
         let (_, after) = decode(&short)?;

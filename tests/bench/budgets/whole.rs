@@ -1,6 +1,6 @@
-//! What the daemon spends on a frame of a video, from its first frame to its last.
+//! What the daemon spends on a video, from its first frame to its last, and on each frame of it.
 //!
-//! In: a video, a model's folder, a folder to run in. Out: CPU seconds a frame, all and by kind of thread. No outputs,
+//! In: a video, a model's folder, a folder to run in. Out: CPU seconds, all and by kind of thread. No outputs,
 //! no plugins, no broker, one thread a model; that every frame came through is checked. The daemon is ended again.
 
 use std::path::Path;
@@ -16,7 +16,8 @@ const LONG: Duration = Duration::from_secs(180);
 /// How often its threads are looked at: those that end are remembered as they were last seen.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// CPU seconds a frame.
+/// CPU seconds.
+#[derive(Debug, Clone, Copy)]
 pub struct Spent {
     /// Of the whole process.
     pub all: f64,
@@ -26,6 +27,21 @@ pub struct Spent {
     pub worker: f64,
     /// Of the thread that hands frames to the worker.
     pub reader: f64,
+}
+
+impl Spent {
+    /// What a frame costs, from what a video costs and the beginning of the same video. What comes once in a video
+    /// (plugin folders, decoder and model warm up) is in both, and has budgets of its own.
+    #[must_use]
+    pub fn a_frame(&self, beginning: &Self, frames: u64) -> Self {
+        let each = |part: fn(&Self) -> f64| (part(self) - part(beginning)) / frames as f64;
+        Self {
+            all: each(|it| it.all),
+            inference: each(|it| it.inference),
+            worker: each(|it| it.worker),
+            reader: each(|it| it.reader),
+        }
+    }
 }
 
 /// What the daemon spends from its first frame to its last.
@@ -57,7 +73,6 @@ pub fn daemon(video: &Path, model: &Path, folder: &Path, frames: u64) -> anyhow:
         "{done:?} frames went through the daemon, {frames} were expected: {status}"
     );
     drop(daemon);
-    let each = |seconds: f64| seconds / frames as f64;
-    let named = |name: &str| each(threads.since(&before, name));
-    Ok(Spent { all: each(all), inference: named("model"), worker: named("stream"), reader: named("read") })
+    let named = |name: &str| threads.since(&before, name);
+    Ok(Spent { all, inference: named("model"), worker: named("stream"), reader: named("read") })
 }
