@@ -21,4 +21,4 @@ pub use packet::{Codec, Packet, PacketKind, StreamInfo};
 pub use picture::{Colorimetry, Matrix, Picture, PixelFormat, Planes, Range};
 pub use rect::{Rect, Size};
 pub use spares::{Lent, Spares};
-pub use tensor::{ElementType, Tensor, TensorData};
+pub use tensor::{ElementType, Padding, Tensor, TensorData};

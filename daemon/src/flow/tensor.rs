@@ -22,23 +22,47 @@ pub enum TensorData {
     U8(Vec<u8>),
 }
 
+/// What preprocessing left around the picture in a tensor, so that it need not write it again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Padding {
+    /// Which preprocessor.
+    pub by: u64,
+    /// Left, top, width and height of the picture in the input.
+    pub around: [usize; 4],
+}
+
 /// A tensor in host memory, row-major, the last axis fastest.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Tensor {
     /// Length of each axis.
     pub shape: Vec<usize>,
-    /// Elements; as many as the product of the axes.
+    /// Elements; as many as the product of the axes. Whoever writes them, but preprocessing, forgets the padding.
     pub data: TensorData,
+    /// What lies around the picture of a single entry, where that is known.
+    pub padding: Option<Padding>,
+}
+
+impl PartialEq for Tensor {
+    /// Shape and elements count.
+    fn eq(&self, other: &Self) -> bool {
+        self.shape == other.shape && self.data == other.data
+    }
 }
 
 impl Default for Tensor {
     /// No element, of no shape yet.
     fn default() -> Self {
-        Self { shape: Vec::new(), data: TensorData::F32(Vec::new()) }
+        Self::new(Vec::new(), TensorData::F32(Vec::new()))
     }
 }
 
 impl Tensor {
+    /// A tensor of these elements, as many as the product of the axes.
+    #[must_use]
+    pub fn new(shape: Vec<usize>, data: TensorData) -> Self {
+        Self { shape, data, padding: None }
+    }
+
     /// A tensor of zeros.
     #[must_use]
     pub fn zeros(element: ElementType, shape: &[usize]) -> Self {
@@ -48,7 +72,7 @@ impl Tensor {
             ElementType::F16 => TensorData::F16(vec![half::f16::ZERO; len]),
             ElementType::U8 => TensorData::U8(vec![0; len]),
         };
-        Self { shape: shape.to_vec(), data }
+        Self::new(shape.to_vec(), data)
     }
 
     /// Element type.

@@ -280,7 +280,7 @@ fn fill(padded: &mut Tensor, tensor: &Tensor, shape: &[usize]) {
 fn copy(value: &DynValue, output: &mut Tensor, name: &str) -> Result<(), InferError> {
     use half::slice::HalfFloatSliceExt;
 
-    let Tensor { shape, data: TensorData::F32(data) } = output else {
+    let Tensor { shape, data: TensorData::F32(data), .. } = output else {
         *output = Tensor::zeros(crate::flow::ElementType::F32, &[0]);
         return copy(value, output, name);
     };

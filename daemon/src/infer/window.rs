@@ -187,7 +187,7 @@ mod tests {
     const WINDOW: Window = Window { frames: 16, fps: 8.0, hop: 4 };
 
     fn frame(value: f32) -> Tensor {
-        Tensor { shape: vec![1, 2, 1, 2], data: TensorData::F32(vec![value, value, -value, -value]) }
+        Tensor::new(vec![1, 2, 1, 2], TensorData::F32(vec![value, value, -value, -value]))
     }
 
     /// Feeds a stream of `rate` frames a second; gives the taken times and the windows.

@@ -233,7 +233,7 @@ mod tests {
     #[test]
     fn tensors_are_stacked_along_the_batch_axis() {
         let job = |value: f32| Job {
-            tensor: Tensor { shape: vec![1, 2], data: TensorData::F32(vec![value, value + 1.0]) }.into(),
+            tensor: Tensor::new(vec![1, 2], TensorData::F32(vec![value, value + 1.0])).into(),
             letterbox: Letterbox { source: Rect::default(), target: Rect::default() },
             run: Run { model: 0, begin: 0, end: 0 },
             done: Box::new(|_| {}),

@@ -219,7 +219,7 @@ fn rubbish_gives_neither_panics_nor_rubbish() {
     for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 1e30, -1e30, 1.0] {
         let full = |shape: &[usize]| {
             let len = shape.iter().product();
-            Tensor { shape: shape.to_vec(), data: TensorData::F32(vec![value; len]) }
+            Tensor::new(shape.to_vec(), TensorData::F32(vec![value; len]))
         };
         let cases = [
             (yolox(), vec![full(&[1, 40, 7])]),

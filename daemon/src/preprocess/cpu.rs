@@ -21,7 +21,7 @@ pub struct Scratch {
     mixed: Vec<f32>,
 }
 
-/// Writes one batch entry.
+/// Writes the picture of one batch entry; what is around it stays.
 pub fn entry<T: Element>(
     isa: Isa,
     picture: &Picture,
@@ -34,7 +34,6 @@ pub fn entry<T: Element>(
         row.resize(plan.width, 0.0);
     }
     scratch.mixed.resize(plan.width * folds.len(), 0.0);
-    target.pad(plan, folds);
     let color = folds.len() > 1;
     for row in 0..plan.height {
         let unit = sample(isa, picture, plan, row, color, scratch);

@@ -23,9 +23,11 @@ mod tests;
 pub use letterbox::place;
 pub use simd::Isa;
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use crate::config::manifest::{Channels, Input, Layout};
 use crate::flow::{
-    Colorimetry, ElementType, Letterbox, Picture, PixelFormat, Rect, Size, Tensor, TensorData,
+    Colorimetry, ElementType, Letterbox, Padding, Picture, PixelFormat, Rect, Size, Tensor, TensorData,
 };
 use color::Fold;
 use cpu::Scratch;
@@ -82,7 +84,11 @@ pub struct Preprocessor {
     cache: Cache,
     scratch: Scratch,
     folds: Option<(Colorimetry, PixelFormat, Vec<Fold>)>,
+    /// Tells this preprocessor's tensors from those of others.
+    id: u64,
 }
+
+static PREPROCESSORS: AtomicU64 = AtomicU64::new(0);
 
 impl Preprocessor {
     /// For a model whose input is described by `input`, has `size` pixels and elements of type `element`.
@@ -115,6 +121,7 @@ impl Preprocessor {
             isa,
             scratch: Scratch::default(),
             folds: None,
+            id: PREPROCESSORS.fetch_add(1, Ordering::Relaxed),
         })
     }
 
@@ -152,7 +159,7 @@ impl Preprocessor {
     }
 
     /// Fills `tensor` with one batch entry for each rectangle. Its memory is reused where it has the element type
-    /// already.
+    /// already, and so is the padding around the picture where the last picture lay in the same place.
     ///
     /// # Errors
     /// Where a rectangle has nothing in common with the picture, or a plane is shorter than the picture.
@@ -168,6 +175,7 @@ impl Preprocessor {
         if tensor.element() != self.element {
             *tensor = Tensor::zeros(self.element, &shape);
         } else if tensor.shape != shape {
+            tensor.padding = None;
             tensor.shape.clear();
             tensor.shape.extend(shape);
             match &mut tensor.data {
@@ -176,11 +184,13 @@ impl Preprocessor {
                 TensorData::U8(data) => data.resize(entry * rects.len(), 0),
             }
         }
-        match &mut tensor.data {
-            TensorData::F32(data) => self.fill(picture, rects, data, entry),
-            TensorData::F16(data) => self.fill(picture, rects, data, entry),
-            TensorData::U8(data) => self.fill(picture, rects, data, entry),
-        }
+        let padded = tensor.padding.take();
+        tensor.padding = match &mut tensor.data {
+            TensorData::F32(data) => self.fill(picture, rects, data, entry, padded),
+            TensorData::F16(data) => self.fill(picture, rects, data, entry, padded),
+            TensorData::U8(data) => self.fill(picture, rects, data, entry, padded),
+        }?;
+        Ok(())
     }
 
     fn fill<T: Element>(
@@ -189,7 +199,9 @@ impl Preprocessor {
         rects: &[Rect],
         data: &mut [T],
         entry: usize,
-    ) -> Result<(), PreprocessError> {
+        padded: Option<Padding>,
+    ) -> Result<Option<Padding>, PreprocessError> {
+        let mut padding = None;
         let known = self
             .folds
             .take()
@@ -208,9 +220,13 @@ impl Preprocessor {
                 height: self.size.height as usize,
                 interleaved: self.input.layout == Layout::Nhwc,
             };
+            padding = Some(Padding { by: self.id, around: [plan.left, plan.top, plan.width, plan.height] });
+            if rects.len() > 1 || padding != padded {
+                target.pad(plan, folds);
+            }
             cpu::entry(self.isa, picture, plan, folds, &mut self.scratch, &mut target);
         }
-        Ok(())
+        Ok(padding.filter(|_| rects.len() == 1))
     }
 }
 

@@ -260,7 +260,7 @@ fn every_combination_agrees_with_the_definition() {
                                 if element == ElementType::U8 {
                                     (input.scale, input.mean, input.std) = (1.0, vec![], vec![]);
                                 }
-                                for isa in [Isa::detect(), Isa::baseline()] {
+                                for isa in Isa::all() {
                                     let off = compare(&known, &input, input_size, element, &rects, isa);
                                     worst = worst.max(off);
                                 }
@@ -302,6 +302,39 @@ fn the_smallest_pictures_work() {
                 let whole = [Rect::of_size(size)];
                 compare(&known, &input, Size::new(9, 8), ElementType::F32, &whole, Isa::detect());
                 compare(&known, &input, Size::new(1, 1), ElementType::F32, &whole, Isa::detect());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_tensor_used_again_is_as_good_as_new() {
+    let picture = |width: u32, height: u32, luma: u8| {
+        let size = Size::new(width, height);
+        Picture::nv12(
+            size,
+            BT601,
+            vec![luma; (width * height) as usize],
+            vec![128; (width * height / 2) as usize],
+        )
+    };
+    let pictures = [picture(16, 4, 90), picture(16, 4, 200), picture(4, 16, 90), picture(16, 4, 30)];
+    for layout in [Layout::Nchw, Layout::Nhwc] {
+        let input = input(Fit::Letterbox, Filter::Bilinear, layout, Channels::Rgb);
+        let mut other = Preprocessor::new(&input, Size::new(12, 12), ElementType::F32).unwrap();
+        let black = Input { pad: 0.0, ..input.clone() };
+        let mut black = Preprocessor::new(&black, Size::new(12, 12), ElementType::F32).unwrap();
+        let mut preprocessor = Preprocessor::new(&input, Size::new(12, 12), ElementType::F32).unwrap();
+        let mut again = Tensor::default();
+        for (turn, picture) in pictures.iter().chain(&pictures).enumerate() {
+            let rects = vec![Rect::of_size(picture.size); 1 + usize::from(turn == 5)];
+            let mut new = Tensor::default();
+            other.run(picture, &rects, &mut new).unwrap();
+            preprocessor.run(picture, &rects, &mut again).unwrap();
+            assert_eq!(again, new, "turn {turn}");
+            if turn == 6 {
+                black.run(picture, &rects, &mut again).unwrap();
+                assert_ne!(again, new, "another padding");
             }
         }
     }

@@ -66,6 +66,7 @@ pub fn run(args: &PreprocessArgs) -> anyhow::Result<()> {
         let dumped: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
         std::fs::write(file, dumped).with_context(|| format!("cannot write {}", file.display()))?;
     }
+    let mut baseline_tensor = Tensor::default();
     let mut baseline = Preprocessor::with_isa(&input, args.input, ElementType::F32, Isa::baseline())?;
     let mut plain = Plain::new(&picture, args.input);
     let mut copy = Copy { from: bytes.clone(), to: vec![0; bytes.len().max(tensor_bytes(args.input))] };
@@ -74,7 +75,7 @@ pub fn run(args: &PreprocessArgs) -> anyhow::Result<()> {
     let mut times = [const { Vec::new() }; 4];
     for _ in 0..args.repeat {
         times[0].push(timed(|| fused.run(&picture, &rect, &mut tensor))?);
-        times[1].push(timed(|| baseline.run(&picture, &rect, &mut tensor))?);
+        times[1].push(timed(|| baseline.run(&picture, &rect, &mut baseline_tensor))?);
         times[2].push(timed(|| -> Result<(), std::convert::Infallible> {
             plain.run(&picture);
             Ok(())
