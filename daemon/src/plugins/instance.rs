@@ -110,8 +110,10 @@ impl Instance {
         objects: &Objects,
         scores: &[Score],
     ) -> Call<Result<Given, String>> {
-        self.bounds.clear();
-        self.bounds.extend(objects.bounds.iter().flat_map(|rect| [rect.x, rect.y, rect.width, rect.height]));
+        self.bounds.resize(objects.len() * 4, 0.0);
+        for (column, rect) in self.bounds.as_chunks_mut::<4>().0.iter_mut().zip(&objects.bounds) {
+            *column = [rect.x, rect.y, rect.width, rect.height];
+        }
         self.runs.clear();
         self.runs.extend(runs.iter().map(|run| wit::Run {
             model: run.model,
@@ -143,7 +145,7 @@ impl Instance {
             plugin.call_process(store, meta, runs, columns, scores)
         })?;
         match result {
-            Ok(output) => self.check("process", output, frame.index, objects.len()).map(Ok),
+            Ok(output) => self.check("process", output, frame.index, objects).map(Ok),
             Err(text) => Ok(Err(check::sentence(&text))),
         }
     }
@@ -169,7 +171,7 @@ impl Instance {
             // There are no objects beside frames.
             Ok(mut output) => {
                 output.objects = None;
-                self.check("signal", output, last, 0).map(Ok)
+                self.check("signal", output, last, &Objects::default()).map(Ok)
             }
             Err(text) => Ok(Err(check::sentence(&text))),
         }
@@ -214,14 +216,14 @@ impl Instance {
         self.store.data().memory
     }
 
-    fn check(&self, call: &'static str, output: wit::Output, frame: u64, objects: usize) -> Call<Given> {
+    fn check(&self, call: &'static str, output: wit::Output, frame: u64, given: &Objects) -> Call<Given> {
         let rules = check::Rules {
             call,
             limits: &self.limits,
             descriptor: &self.loaded.descriptor,
             models: &self.models,
             frame,
-            objects,
+            given,
         };
         rules.output(output)
     }

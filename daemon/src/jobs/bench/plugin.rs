@@ -17,6 +17,8 @@ use crate::plugins::{Compiler, StreamPlugins};
 
 /// Objects of a full frame.
 const FULL: usize = 1000;
+/// Calls between two looks at the clock.
+const GROUP: u64 = 8;
 /// Objects of a busy frame.
 const BUSY: usize = 50;
 
@@ -83,12 +85,20 @@ pub fn run(args: &PluginArgs) -> anyhow::Result<()> {
         println!("{}", serde_json::to_string(&found)?);
         return Ok(());
     }
-    println!("plugin call, no objects     {:8.0} ns    budget 1000", found.empty);
+    let judged = |found: f64, budget: f64| if found <= budget { "met" } else { "MISSED" };
+    let (call, each) = (judged(found.empty, 1000.0), judged(found.each, 10.0));
+    println!("plugin call, no objects     {:8.0} ns    budget 1000: {call}", found.empty);
     println!(
-        "each object, in and out     {:8.2} ns    budget 10, copying alone {:.2}",
+        "each object, in and out     {:8.2} ns    budget 10: {each}; copying alone {:.2}",
         found.each, found.floor_each
     );
     println!("plugin call, {BUSY} objects     {:8.0} ns", found.busy);
+    if found.empty > 1000.0 || found.each > 10.0 {
+        println!(
+            "    why: nine lists cross the boundary on every call, each lowered or lifted, bounded and allocated by itself; \
+             what an object costs is its 36 bytes copied four times and turned from columns into a struct and back"
+        );
+    }
     Ok(())
 }
 
@@ -105,26 +115,31 @@ impl Clock<'_> {
         let runs = [Run { model: 0, begin: 0, end: 0 }];
         let mut spare: Vec<Objects> = Vec::new();
         median((0..21).map(|_| {
-            // The objects belong to the frame: making them is not the call's work.
-            spare.clear();
-            spare.extend((0..self.batch).map(|_| all.clone()));
-            let begun = Instant::now();
-            for objects in spare.drain(..) {
-                let meta = FrameMeta {
-                    stream: "bench".into(),
-                    index: self.index,
-                    pts: self.index * 40_000,
-                    captured: 0,
-                    width: SIZE.width,
-                    height: SIZE.height,
-                    cut: false,
-                    motion: 0.0,
-                    gap: 0,
-                };
-                self.index += 1;
-                black_box(self.row.process(&meta, &runs, objects, &[]));
+            let (mut spent, mut done) = (0.0, 0);
+            while done < self.batch {
+                // The objects belong to the frame: making them is not the call's work. A few at a time, so that they
+                // are in the processor's cache as those are that a model has just found.
+                spare.extend((0..GROUP).map(|_| all.clone()));
+                let begun = Instant::now();
+                for objects in spare.drain(..) {
+                    let meta = FrameMeta {
+                        stream: "bench".into(),
+                        index: self.index,
+                        pts: self.index * 40_000,
+                        captured: 0,
+                        width: SIZE.width,
+                        height: SIZE.height,
+                        cut: false,
+                        motion: 0.0,
+                        gap: 0,
+                    };
+                    self.index += 1;
+                    black_box(self.row.process(&meta, &runs, objects, &[]));
+                }
+                spent += begun.elapsed().as_secs_f64();
+                done += GROUP;
             }
-            begun.elapsed().as_secs_f64() * 1e9 / self.batch as f64
+            spent * 1e9 / done as f64
         }))
     }
 }
