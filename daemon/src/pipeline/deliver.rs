@@ -9,13 +9,14 @@ use std::time::Instant;
 
 use super::inflight::Finished;
 use super::lane::Lane;
+use super::late::Late;
 use super::model::Model;
 use super::outputs::Outputs;
 use super::status::SharedStatus;
 use super::trace::Trace;
 use super::worker::size_of;
 use crate::config::settings::{ModelUse, PluginUse, Sample, Stream};
-use crate::flow::{FrameMeta, Run, Score, Size, StreamInfo};
+use crate::flow::{FrameMeta, Size, StreamInfo};
 use crate::plugins::{Host, PluginEvent, RowOutput, Signal, StreamContext, StreamModel, StreamPlugins};
 use crate::publish::PublishHandle;
 use crate::publish::messages::{EventRecord, Labels, ObjectsRecord, Timestamp};
@@ -116,18 +117,10 @@ impl<L: Lane> Delivery<L> {
         &self.publish
     }
 
-    /// Takes a frame through plugins, publisher and outputs; late clip scores go with it.
-    pub(super) fn deliver(
-        &mut self,
-        lane: &L,
-        finished: Finished<L::Pixels>,
-        late: &mut VecDeque<(Run, Vec<Score>)>,
-    ) {
+    /// Takes a frame through plugins, publisher and outputs; clip scores that are due go with it.
+    pub(super) fn deliver(&mut self, lane: &L, finished: Finished<L::Pixels>, late: &mut Late) {
         let Finished { frame, mut runs, objects, mut scores } = finished;
-        for (run, late) in late.drain(..) {
-            runs.push(run);
-            scores.extend(late);
-        }
+        late.take(frame.meta.pts, &mut runs, &mut scores);
         let started = Instant::now();
         let found = self.trace.is_some().then(|| objects.clone());
         let row = match &mut self.plugins {

@@ -12,6 +12,7 @@ mod deliver;
 mod inbox;
 mod inflight;
 pub mod lane;
+mod late;
 pub mod model;
 mod models;
 mod outputs;

@@ -5,7 +5,6 @@
 //! pictures to the outputs. Owned by the supervisor, which stops and joins it. Whatever fails is said in the
 //! stream's status; only a source that cannot be used, or the end of a file, ends the worker.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -14,6 +13,7 @@ use super::deliver::Delivery;
 use super::inbox::{Message, SourceEvent};
 use super::inflight::InFlight;
 use super::lane::Lane;
+use super::late::Late;
 use super::models::StreamModels;
 use super::reader::{Credits, Reader};
 use super::status::SharedStatus;
@@ -24,9 +24,6 @@ use crate::telemetry::{Counter, Histogram};
 
 /// Plugins get a tick at least so often, frames or not.
 const TICK: Duration = Duration::from_millis(500);
-
-/// Late scores kept for the next frame at most.
-const LATE: usize = 1024;
 
 /// Why a worker ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,7 +63,7 @@ impl<L: Lane<Tensor = Tensor>> Worker<L> {
     /// Works until the source ends or it is told to stop.
     pub(super) fn run(mut self, inbox: &Receiver<Message>, mut reader: Reader) -> Ending {
         let mut flight = InFlight::new();
-        let mut late = VecDeque::new();
+        let mut late = Late::default();
         let mut tick = Instant::now() + TICK;
         let mut over = None;
         loop {
@@ -116,7 +113,7 @@ impl<L: Lane<Tensor = Tensor>> Worker<L> {
         &mut self,
         event: SourceEvent,
         flight: &mut InFlight<L::Pixels>,
-        late: &mut VecDeque<(Run, Vec<Score>)>,
+        late: &mut Late,
     ) -> Option<Ending> {
         match event {
             SourceEvent::Started(info) => self.on_started(info),
@@ -172,19 +169,9 @@ impl<L: Lane<Tensor = Tensor>> Worker<L> {
         flight.push(frame, waiting);
     }
 
-    fn on_clip(
-        &mut self,
-        run: Run,
-        scores: Result<Vec<Score>, String>,
-        late: &mut VecDeque<(Run, Vec<Score>)>,
-    ) {
+    fn on_clip(&mut self, run: Run, scores: Result<Vec<Score>, String>, late: &mut Late) {
         match scores {
-            Ok(scores) => {
-                if late.len() == LATE {
-                    late.pop_front();
-                }
-                late.push_back((run, scores));
-            }
+            Ok(scores) => late.push(run, scores),
             Err(error) => self.model_failed(&error),
         }
     }
