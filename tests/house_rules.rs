@@ -33,7 +33,7 @@ const UNSAFE_FILES: &[(&str, &str)] = &[
     ("plugin-sdk/rust/src/bindings.rs", "wit-bindgen's generated bindings of the plugin contract"),
     ("daemon/src/infer/version.rs", "asks ONNX Runtime's library for its version, which ort keeps to itself"),
     ("tests/misbehave/examples/minimal.rs", "wit-bindgen's generated bindings of the world minimal"),
-    ("daemon/src/preprocess/simd.rs", "calls kernels compiled for AVX2, and gathers"),
+    ("daemon/src/preprocess/simd.rs", "calls kernels compiled for AVX2 and AVX-512, and gathers"),
 ];
 
 /// Files that may sleep, and why that is no synchronisation.

@@ -120,6 +120,7 @@ pub(super) fn build<L: Lane<Tensor = Tensor>>(
         },
         live: scene,
         started: false,
+        last: 0,
         lane,
     };
     Ok((worker, reader))

@@ -26,6 +26,8 @@ pub(super) enum Message {
         run: Run,
         /// Its scores, or why it failed.
         scores: Result<Vec<Score>, String>,
+        /// Index of the frame that waits for them: a file's. A live stream's frames wait for no window.
+        holds: Option<u64>,
     },
     /// A command for a plugin entry.
     Command {

@@ -14,20 +14,27 @@ const MOST: usize = 1024;
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(super) struct Late(VecDeque<(Run, Vec<Score>)>);
+pub(super) struct Late {
+    waiting: VecDeque<(Run, Vec<Score>)>,
+    /// Windows that ended by then are of a source that was lost.
+    lost: Option<u64>,
+}
 
 impl Late {
     /// The scores of a window.
     pub(super) fn push(&mut self, run: Run, scores: Vec<Score>) {
-        if self.0.len() == MOST {
-            self.0.pop_front();
+        if self.lost.is_some_and(|lost| run.end <= lost) {
+            return;
         }
-        self.0.push_back((run, scores));
+        if self.waiting.len() == MOST {
+            self.waiting.pop_front();
+        }
+        self.waiting.push_back((run, scores));
     }
 
     /// Adds what is due with the frame at this stream time to its runs and scores, in the order in which it came.
     pub(super) fn take(&mut self, pts: u64, runs: &mut Vec<Run>, scores: &mut Vec<Score>) {
-        self.0.retain_mut(|(run, found)| {
+        self.waiting.retain_mut(|(run, found)| {
             let due = run.end <= pts;
             if due {
                 runs.push(*run);
@@ -37,9 +44,11 @@ impl Late {
         });
     }
 
-    /// Forgets all: the source was lost.
-    pub(super) fn clear(&mut self) {
-        self.0.clear();
+    /// The source was lost after the frame at this stream time: what was seen until then begins no new incident once
+    /// it is back, also where a model has yet to answer.
+    pub(super) fn forget(&mut self, pts: u64) {
+        self.waiting.clear();
+        self.lost = Some(pts);
     }
 }
 
@@ -85,9 +94,18 @@ mod tests {
             late.push(run, scores);
         }
         assert_eq!(due(&mut late, u64::MAX).first(), Some(&3));
-        let (run, scores) = window(1);
-        late.push(run, scores);
-        late.clear();
-        assert_eq!(due(&mut late, u64::MAX), [0_u64; 0]);
+    }
+
+    #[test]
+    fn what_was_seen_before_a_loss_is_not_heard_of_after_it() {
+        let mut late = Late::default();
+        for (end, lost) in [(30, false), (40, true), (40, false), (60, false)] {
+            let (run, scores) = window(end);
+            late.push(run, scores);
+            if lost {
+                late.forget(50);
+            }
+        }
+        assert_eq!(due(&mut late, u64::MAX), [60]);
     }
 }

@@ -71,9 +71,17 @@ impl<L: Lane<Tensor = Tensor>> StreamModels<L> {
 
     /// Hands a frame to its models; gives how many answers the frame has to wait for.
     ///
+    /// `live`: no window holds a frame back. A file's frame that ends a window waits for its scores: nothing is lost,
+    /// and the reader waits for a clip model as for any other.
     /// `busy`: too much is in flight for a live stream; nothing that holds the frame back is started, and what
     /// would have been is counted in the second number.
-    pub(super) fn submit(&mut self, lane: &L, frame: &Frame<L::Pixels>, busy: bool) -> (usize, usize) {
+    pub(super) fn submit(
+        &mut self,
+        lane: &L,
+        frame: &Frame<L::Pixels>,
+        live: bool,
+        busy: bool,
+    ) -> (usize, usize) {
         let (mut waiting, mut skipped) = (0, 0);
         let size = Size::new(frame.meta.width, frame.meta.height);
         for model in &mut self.uses {
@@ -115,11 +123,13 @@ impl<L: Lane<Tensor = Tensor>> StreamModels<L> {
                 }
                 in_flight.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                 let run = Run { model: index, begin: ready.begin, end: ready.end };
+                let holds = (!live).then_some(frame_index);
+                waiting += usize::from(!live);
                 let done = Box::new(move |answer: Result<Answer, String>| {
                     in_flight.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
                     let answer = answer.map(|answer| found(answer).scores);
                     // A worker that has gone needs no answer.
-                    let _ = inbox.send(Message::Clip { run, scores: answer });
+                    let _ = inbox.send(Message::Clip { run, scores: answer, holds });
                 });
                 model.model.submit(Job { tensor: ready.tensor, letterbox, run, done });
             } else {

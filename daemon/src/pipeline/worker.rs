@@ -57,6 +57,8 @@ pub(super) struct Worker<L: Lane> {
     pub(super) meters: Meters,
     pub(super) live: bool,
     pub(super) started: bool,
+    /// Stream time of the newest frame.
+    pub(super) last: u64,
 }
 
 impl<L: Lane<Tensor = Tensor>> Worker<L> {
@@ -82,7 +84,13 @@ impl<L: Lane<Tensor = Tensor>> Worker<L> {
                     let found = found.map_err(|error| self.model_failed(&error)).ok();
                     flight.complete(index, model, found);
                 }
-                Some(Message::Clip { run, scores }) => self.on_clip(run, scores, &mut late),
+                Some(Message::Clip { run, scores, holds }) => {
+                    self.on_clip(run, scores, &mut late);
+                    // The scores go with the frame from `late`: here it only learns that it need not wait.
+                    if let Some(index) = holds {
+                        flight.complete(index, run.model, None);
+                    }
+                }
                 Some(Message::Command { entry, name, arguments, reply }) => {
                     // The asker may have given up waiting.
                     let _ = reply.try_send(self.delivery.command(&entry, &name, &arguments));
@@ -124,7 +132,7 @@ impl<L: Lane<Tensor = Tensor>> Worker<L> {
                 self.delivery.resized(size);
             }
             SourceEvent::Lost(error) => {
-                late.clear();
+                late.forget(self.last);
                 self.models.reset();
                 self.delivery.signal(Signal::SourceLost);
                 self.enter(StreamState::Down, Some(error));
@@ -153,6 +161,7 @@ impl<L: Lane<Tensor = Tensor>> Worker<L> {
 
     fn on_frame(&mut self, frame: Frame<Picture>, flight: &mut InFlight<L::Pixels>) {
         let meta = frame.meta;
+        self.last = meta.pts;
         let mut pixels = self.lane.adopt(frame.pixels);
         if let Some(masks) = &mut self.masks {
             pixels = self.lane.mask(masks, &pixels);
@@ -160,7 +169,7 @@ impl<L: Lane<Tensor = Tensor>> Worker<L> {
         let frame = Frame { meta, pixels };
         let busy = self.live && flight.inferring() >= self.most_in_flight;
         let started = Instant::now();
-        let (waiting, skipped) = self.models.submit(&self.lane, &frame, busy);
+        let (waiting, skipped) = self.models.submit(&self.lane, &frame, self.live, busy);
         self.meters.preprocess.record_duration(started.elapsed());
         if skipped > 0 {
             self.meters.skipped.add(skipped as u64);

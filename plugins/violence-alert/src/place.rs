@@ -334,8 +334,8 @@ pub fn severity(peak: f32, seconds: f32, people: usize) -> Severity {
 /// Whether a region is somewhere else, by a third of its size or more.
 fn moved(told: Option<&Rect>, now: Option<&Rect>) -> bool {
     match (told, now) {
-        // Two empty boxes have nothing in common, not even with themselves.
-        (Some(told), Some(now)) => told != now && told.iou(now) < 0.5,
+        // Two empty boxes have nothing in common, and are nowhere.
+        (Some(told), Some(now)) => told.area().max(now.area()) > 0.0 && told.iou(now) < 0.5,
         (None, None) => false,
         _ => true,
     }

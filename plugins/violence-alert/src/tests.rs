@@ -59,6 +59,18 @@ fn check_order(told: &[(f64, Alert)], config: &Config) {
 }
 
 #[test]
+fn scores_that_rise_with_a_setback_begin_an_alert_and_two_far_apart_do_not() {
+    let config = Config::default();
+    let mut values = vec![0.05; 40];
+    values[10..14].copy_from_slice(&[0.72, 0.55, 0.63, 0.86]);
+    // The score of 6.5 s comes with the frame at 6.52 s.
+    assert_eq!(begins(&play(&config, &values, 0.0)), [6.52], "two of the last four, one of them sure");
+    let mut apart = vec![0.05; 40];
+    (apart[10], apart[14]) = (0.72, 0.86);
+    assert_eq!(begins(&play(&config, &apart, 0.0)), [0.0; 0]);
+}
+
+#[test]
 fn a_fight_is_one_alert_in_time() {
     let config = Config::default();
     // The fight starts at 10 s; windows cover 2 s, so scores rise from the one that ends at 11 s.

@@ -102,13 +102,20 @@ fn video(name: &str, file: &Path, model: &Model, inference: &mut Inference) -> a
         let (count, before) = decode(&short)?;
         let (tensor, preprocess) = preprocess(&picture, model)?;
         let run_before = inference.seconds(&tensor, RUNS)?;
-        let (first, _) = decode(&beginning)?;
+        let (first, beginning_each) = decode(&beginning)?;
+        ensure!(count > first, "a video of {count} frames: the beginning of {first} is all of it");
         let begun = daemon(&beginning, &model.folder, folder.path(), first)?;
         let daemon = daemon(&short, &model.folder, folder.path(), count)?.a_frame(&begun, count - first);
-        let together = together(&short, inference, &tensor)?;
+        // What the frames after the beginning cost each, from what all cost each.
+        let rest = |each: f64, beginning: f64| {
+            (each * count as f64 - beginning * first as f64) / (count - first) as f64
+        };
+        let both_beginning = together(&beginning, inference, &tensor)?;
+        let together = rest(together(&short, inference, &tensor)?, both_beginning);
         let run_after = inference.seconds(&tensor, RUNS)?;
         let (_, after) = decode(&short)?;
-        let (decode, inference) = ((before + after) / 2.0, (run_before + run_after) / 2.0);
+        let decode = rest((before + after) / 2.0, beginning_each);
+        let inference = (run_before + run_after) / 2.0;
         rounds.push(Round {
             ratio: daemon.all / (decode + inference),
             decode,
