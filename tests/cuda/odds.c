@@ -146,7 +146,8 @@ API CUresult cuDeviceSetMemPool(CUdevice device, CUmemoryPool pool) {
   return wp_handle_is(pool, MARK_POOL) ? OK : INVALID_VALUE;
 }
 
-// ---- What this device does not do. GStreamer's loader wants to find all of these, and calls none without OpenGL.
+// ---- What this device does not do. GStreamer's loader (the last five: from 1.26) wants to find nearly all of these, and
+// calls none without OpenGL or a second process.
 
 #define UNSUPPORTED(name) API CUresult name(void); CUresult name(void) { ENTER(INIT); return NOT_SUPPORTED; }
 UNSUPPORTED(cuGraphicsMapResources)
@@ -163,3 +164,8 @@ UNSUPPORTED(cuTexObjectCreate)
 UNSUPPORTED(cuTexObjectDestroy)
 UNSUPPORTED(cuStreamBeginCapture_v2)
 UNSUPPORTED(cuStreamEndCapture)
+UNSUPPORTED(cuIpcGetEventHandle)
+UNSUPPORTED(cuIpcOpenEventHandle)
+UNSUPPORTED(cuIpcGetMemHandle)
+UNSUPPORTED(cuIpcOpenMemHandle_v2)
+UNSUPPORTED(cuIpcCloseMemHandle)

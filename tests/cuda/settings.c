@@ -29,7 +29,7 @@ static void read_settings(void) {
   settings.version = (int)number("WATCHPOST_SOFT_VERSION", 12080);
   settings.capability = (int)number("WATCHPOST_SOFT_CAPABILITY", 75);
   settings.async = number("WATCHPOST_SOFT_ASYNC", 0) != 0;
-  settings.delay_us = (long)number("WATCHPOST_SOFT_DELAY_US", 1000);
+  settings.delay_us = (long)number("WATCHPOST_SOFT_DELAY_US", 2000);
   settings.strict = number("WATCHPOST_SOFT_STRICT", 0) != 0;
   settings.kernels = getenv("WATCHPOST_SOFT_KERNELS");
   settings.report = getenv("WATCHPOST_SOFT_REPORT");

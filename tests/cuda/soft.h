@@ -48,7 +48,7 @@ struct wp_settings {
   int version;             // WATCHPOST_SOFT_VERSION, 12080
   int capability;          // WATCHPOST_SOFT_CAPABILITY, 75: compute capability 7.5
   bool async;              // WATCHPOST_SOFT_ASYNC=1: a worker for each stream
-  long delay_us;           // WATCHPOST_SOFT_DELAY_US, 1000: how long a worker dawdles while nobody waits for it
+  long delay_us;           // WATCHPOST_SOFT_DELAY_US, 2000: how long a worker dawdles while nobody waits for it
   bool strict;             // WATCHPOST_SOFT_STRICT=1: misuse aborts
   const char *kernels;     // WATCHPOST_SOFT_KERNELS
   const char *report;      // WATCHPOST_SOFT_REPORT, %p is the process id

@@ -3,8 +3,8 @@
 // In: work from copies.c, kernels.c and streams.c. Out: work run in the order of its stream, after what it depends on.
 // Every piece of work has a number in its stream and is done when `completed` has reached it; an event is a stream and a
 // number; waiting, in whatever guise, is waiting for a number. So both modes are the same code but for who runs it.
-// With WATCHPOST_SOFT_ASYNC=1 a worker dawdles before each piece of work while nobody waits for its stream: whoever
-// forgets to wait reads what was there before, every time and not only under load.
+// With WATCHPOST_SOFT_ASYNC=1 a worker dawdles before each piece of work while nobody waits for its stream (for
+// WATCHPOST_SOFT_DELAY_US): whoever forgets to wait reads what was there before, and not only under load.
 // Who owns: a stream's worker belongs to its context, which joins it at its end; a destroyed stream finishes its work.
 // What fails: on a context with a sticky error work is not run any more, but counts as done, so that nobody hangs.
 #include "soft.h"
