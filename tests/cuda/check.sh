@@ -37,8 +37,8 @@ good "devices, errors, addresses of functions" env WATCHPOST_SOFT_DEVICES=2 WATC
   WATCHPOST_SOFT_VERSION=12060 WATCHPOST_SOFT_CAPABILITY=89 "$s" devices
 good "no device" env WATCHPOST_SOFT_DEVICES=0 "$s" none
 # Workers dawdle for long here, so that even a busy machine shows what was not waited for; whoever waits is not kept.
-for mode in "" "WATCHPOST_SOFT_ASYNC=1 WATCHPOST_SOFT_DELAY_US=500000"; do
-  as=${mode:+, with workers}
+for mode in "" "WATCHPOST_SOFT_ASYNC=1 WATCHPOST_SOFT_DELAY_US=500000" WATCHPOST_SOFT_PAGES=1 WATCHPOST_SOFT_FENCE=0; do
+  case $mode in *ASYNC*) as=", with workers" ;; *PAGES*) as=", with pages" ;; *FENCE*) as=", unfenced" ;; *) as="" ;; esac
   good "contexts$as" env $mode "$s" contexts
   good "memory and its limit$as" env $mode WATCHPOST_SOFT_MEMORY=1000000 "$s" memory
   good "copies and fills, counted$as" env $mode "$s" copies
@@ -47,10 +47,16 @@ for mode in "" "WATCHPOST_SOFT_ASYNC=1 WATCHPOST_SOFT_DELAY_US=500000"; do
   good "threads$as" env $mode "$s" threads
   good "faults, sticky errors$as" env $mode WATCHPOST_SOFT_FAIL=cuMemAlloc:2=2,cuStreamCreate:*=999 "$s" faults
 done
-aborts "an overrun is found when freed" "overrun: allocation #1 (cuMemAlloc_v2, 1000 bytes) was written 1 bytes past" "$s" overrun-free
+k=WATCHPOST_SOFT_KERNELS=$work/kernels.so
+aborts "an overrun is found when freed" "overrun: allocation #1 (cuMemAllocManaged, 1000 bytes) was written 1 bytes past" "$s" overrun-free
 aborts "an overrun is found by a report" "was written 301 bytes past its end" "$s" overrun-report
 aborts "an underrun is found at the end" "was written 3 bytes before its start" "$s" underrun-exit
+aborts "a kernel's overrun is found" "overrun: allocation #1 (cuMemAlloc_v2, 400 bytes)" env "$k" "$s" kernel-overrun
 aborts "a write after free is found at the end" "was written at byte 7 after it was freed" "$s" write-after-free
+aborts "device memory faults on the host" "touched device memory: byte 5 of allocation #1 (cuMemAlloc_v2" "$s" host-touch
+aborts "pages: a read beyond faults" "overrun: allocation #1 .* was touched 25 bytes past" env WATCHPOST_SOFT_PAGES=1 "$s" read-beyond
+aborts "pages: a read after free faults" "use after free: allocation #1 .* at byte 7" env WATCHPOST_SOFT_PAGES=1 "$s" read-after-free
+aborts "pages: an overrun is found all the same" "was written 1 bytes past" env WATCHPOST_SOFT_PAGES=1 "$s" overrun-free
 aborts "misuse aborts when asked to" "cuMemFree_v2: allocation #1 .* was freed before" env WATCHPOST_SOFT_STRICT=1 "$s" strict
 aborts "a fault that cannot be read aborts" "cannot read the fault" env WATCHPOST_SOFT_FAIL=cuMemAlloc "$s" none
 env WATCHPOST_SOFT_REPORT="$work/books-%p.json" "$s" contexts > "$work/log" 2>&1 && python3 -m json.tool "$work"/books-*.json >> "$work/log" 2>&1
@@ -62,8 +68,8 @@ verdict $? "the books are JSON at the end"
 export GST_REGISTRY=$work/registry GST_REGISTRY_FORK=no
 source="videotestsrc num-buffers=5 pattern=smpte ! video/x-raw,format=NV12,width=320,height=240"
 good "gstreamer: without the GPU part" "$work/pipeline" "$source ! filesink location=$work/plain"
-for mode in "" WATCHPOST_SOFT_ASYNC=1; do
-  as=${mode:+, with workers}
+for mode in "" WATCHPOST_SOFT_ASYNC=1 WATCHPOST_SOFT_PAGES=1; do
+  case $mode in *ASYNC*) as=", with workers" ;; *PAGES*) as=", with pages" ;; *) as="" ;; esac
   good "gstreamer: up and down$as" env $mode WATCHPOST_SOFT_REPORT="$work/books" GST_DEBUG='*cuda*:6' GST_DEBUG_NO_COLOR=1 GST_DEBUG_FILE="$work/debug" \
     "$work/pipeline" "$source ! cudaupload ! video/x-raw(memory:CUDAMemory) ! cudadownload ! video/x-raw ! filesink location=$work/round"
   good "gstreamer: the same bytes$as" cmp "$work/plain" "$work/round"

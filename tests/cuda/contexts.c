@@ -29,6 +29,7 @@ API CUresult cuInit(unsigned flags) {
   ENTER(ANY);
   if (flags) return INVALID_VALUE;
   if (wp_settings()->devices == 0) return NO_DEVICE;
+  wp_fence_watch();
   atomic_store(&wp_initialized, true);
   return OK;
 }

@@ -21,24 +21,24 @@ struct copy {
 
 static size_t span(struct area area, size_t width, size_t height) { return area.pitch * (height - 1) + width; }
 
-// Memory that was freed between the call and now: a device would fault, or worse, not.
-static bool still_there(struct wp_work *work, const char *by, uintptr_t at) {
+// Where the bytes are by now. Memory that was freed between the call and now: a device would fault, or worse, not.
+static char *bytes(struct wp_work *work, const char *by, uintptr_t at) {
   char name[120];
-  if (!wp_is_freed(at, name, sizeof name)) return true;
+  char *found = wp_bytes(at, name, sizeof name);
+  if (found) return found;
   wp_misuse("%s: %s was freed before this ran", by, name);
   wp_sicken(work->stream->handle.context, ILLEGAL_ADDRESS);
-  return false;
+  return NULL;
 }
 
 static void move(struct wp_work *work) {
   struct copy *copy = (struct copy *)work;
-  if (!still_there(work, copy->by, copy->from.at) || !still_there(work, copy->by, copy->to.at)) return;
-  for (size_t row = 0; row < copy->height; row++) {
-    memmove((char *)copy->to.at + row * copy->to.pitch, (const char *)copy->from.at + row * copy->from.pitch, copy->width);
+  const char *from = bytes(work, copy->by, copy->from.at);
+  char *to = bytes(work, copy->by, copy->to.at);
+  for (size_t row = 0; from && to && row < copy->height; row++) {
+    memmove(to + row * copy->to.pitch, from + row * copy->from.pitch, copy->width);
   }
 }
-
-static bool on_device(enum wp_where where) { return where == DEVICE || where == MANAGED; }
 
 enum end { HOST_END, DEVICE_END, ANY_END };
 
@@ -69,10 +69,10 @@ static CUresult copy(const char *by, struct area to, enum end to_end, struct are
     copy->from = (struct area){(uintptr_t)copy->staged, width};
   }
   pthread_mutex_lock(&wp_lock);
-  wp_copied(on_device(source) ? (on_device(target) ? DEVICE_TO_DEVICE : DEVICE_TO_HOST)
-                              : (on_device(target) ? HOST_TO_DEVICE : HOST_TO_HOST), width * height);
+  wp_copied(wp_on_device(source) ? (wp_on_device(target) ? DEVICE_TO_DEVICE : DEVICE_TO_HOST)
+                              : (wp_on_device(target) ? HOST_TO_DEVICE : HOST_TO_HOST), width * height);
   pthread_mutex_unlock(&wp_lock);
-  bool inside = on_device(source) && on_device(target);
+  bool inside = wp_on_device(source) && wp_on_device(target);
   return wp_submit(stream, &copy->work, async ? target == PAGEABLE : !inside);
 }
 
@@ -189,9 +189,9 @@ struct fill {
 
 static void paint(struct wp_work *work) {
   struct fill *fill = (struct fill *)work;
-  if (!still_there(work, fill->by, fill->to.at)) return;
-  for (size_t row = 0; row < fill->height; row++) {
-    char *line = (char *)fill->to.at + row * fill->to.pitch;
+  char *to = bytes(work, fill->by, fill->to.at);
+  for (size_t row = 0; to && row < fill->height; row++) {
+    char *line = to + row * fill->to.pitch;
     if (fill->unit == 1) memset(line, (int)fill->value, fill->width);
     else for (size_t i = 0; i < fill->width; i++) memcpy(line + i * fill->unit, &fill->value, fill->unit);
   }
@@ -212,7 +212,7 @@ static CUresult fill(const char *by, CUdeviceptr at, size_t pitch, uint32_t valu
   fill->unit = unit;
   fill->width = width;
   fill->height = height;
-  return wp_submit(stream, &fill->work, !async && !on_device(where));
+  return wp_submit(stream, &fill->work, !async && !wp_on_device(where));
 }
 
 #define FILLS(bits, type)                                                                                          \

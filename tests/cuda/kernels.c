@@ -1,6 +1,6 @@
 // Modules, functions and launches: kernels of the module's PTX, run by functions built for the host.
 //
-// In: PTX, or a binary that cannot be read; the library that WATCHPOST_SOFT_KERNELS names, opened at the first need, with
+// In: PTX (of binaries nothing can be read: they load, and have no kernels); the library that WATCHPOST_SOFT_KERNELS names, opened at the first need, with
 //   void NAME__host(unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, void **params)
 // for each kernel NAME. Out: launches, each running its function once for the whole grid.
 // Who owns: a module belongs to its loader, functions to their module; the library stays open.
@@ -19,7 +19,6 @@ struct wp_function {
   struct wp_module *module;
   struct wp_function *next;
   host_kernel *run;
-  bool sized;                  // the sizes of the parameters are known
   struct ptx_kernel kernel;
 };
 
@@ -28,7 +27,6 @@ struct wp_module {
   struct wp_function *functions;
   struct ptx_kernel *kernels;
   size_t count;
-  bool readable;
 };
 
 // ---- Modules
@@ -37,13 +35,11 @@ static CUresult load(CUmodule *out, const void *image, char *why, size_t room) {
   if (!out || !image) return INVALID_VALUE;
   struct ptx_kernel *kernels;
   size_t count;
-  bool readable;
-  CUresult result = wp_read_ptx(image, &kernels, &count, &readable, why, room);
+  CUresult result = wp_read_ptx(image, &kernels, &count, why, room);
   if (result) return result;
   CUmodule module = wp_handle_new(sizeof *module, MARK_MODULE, MODULES, wp_current());
   module->kernels = kernels;
   module->count = count;
-  module->readable = readable;
   *out = module;
   return OK;
 }
@@ -146,7 +142,7 @@ API CUresult cuModuleGetFunction(CUfunction *out, CUmodule module, const char *n
   for (size_t i = 0; i < module->count && !kernel; i++) {
     if (!strcmp(module->kernels[i].name, name)) kernel = &module->kernels[i];
   }
-  if (module->readable && !kernel) return NOT_FOUND;
+  if (!kernel) return NOT_FOUND;
   pthread_once(&library_once, open_library);
   char symbol[256];
   snprintf(symbol, sizeof symbol, "%s__host", name);
@@ -163,9 +159,7 @@ API CUresult cuModuleGetFunction(CUfunction *out, CUmodule module, const char *n
     if (!function) wp_abort("no memory for a function");
     function->mark = MARK_FUNCTION;
     function->module = module;
-    function->sized = kernel != NULL;
-    if (kernel) function->kernel = *kernel;
-    else strcpy(function->kernel.name, name);
+    function->kernel = *kernel;
     memcpy(&function->run, &found, sizeof found);
     function->next = module->functions;
     module->functions = function;
@@ -260,30 +254,33 @@ struct launch {
   struct wp_work work;
   CUfunction function;
   unsigned grid[3], block[3];
-  void **params;                      // the caller's own, where their sizes are not known and the caller waits
-  void *at[PTX_PARAMETERS];
+  void *params[PTX_PARAMETERS];
   _Alignas(16) unsigned char values[];
 };
 
-static bool points_into_freed(const struct launch *launch) {
+// Addresses of the device become those of the bytes. False: one points into memory that was freed.
+static bool translate(struct launch *launch) {
   char name[120];
-  for (size_t i = 0; launch->function->sized && i < launch->function->kernel.count; i++) {
+  for (size_t i = 0; i < launch->function->kernel.count; i++) {
     // A parameter of eight bytes may be an address, and so may each aligned word of a structure.
     for (size_t offset = 0; offset + 8 <= launch->function->kernel.sizes[i]; offset += 8) {
-      uint64_t word;
+      uintptr_t word;
       memcpy(&word, (const char *)launch->params[i] + offset, sizeof word);
-      if (!wp_is_freed((uintptr_t)word, name, sizeof name)) continue;
-      wp_misuse("cuLaunchKernel: parameter %zu of %s points into %s, freed before it ran", i,
-                launch->function->kernel.name, name);
-      return true;
+      char *found = wp_bytes(word, name, sizeof name);
+      if (word && !found) {
+        wp_misuse("cuLaunchKernel: parameter %zu of %s points into %s, freed before it ran", i,
+                  launch->function->kernel.name, name);
+        return false;
+      }
+      memcpy((char *)launch->params[i] + offset, &found, sizeof found);
     }
   }
-  return false;
+  return true;
 }
 
 static void run(struct wp_work *work) {
   struct launch *launch = (struct launch *)work;
-  if (points_into_freed(launch)) {
+  if (!translate(launch)) {
     wp_sicken(work->stream->handle.context, ILLEGAL_ADDRESS);
     return;
   }
@@ -314,16 +311,15 @@ static CUresult launch(CUfunction function, const unsigned grid[3], const unsign
   launch->function = function;
   memcpy(launch->grid, grid, sizeof launch->grid);
   memcpy(launch->block, block, sizeof launch->block);
-  launch->params = function->sized ? launch->at : params;
   size_t offset = 0;
   for (size_t i = 0; i < kernel->count; i++) {
-    launch->at[i] = memcpy(launch->values + offset, params[i], kernel->sizes[i]);
+    launch->params[i] = memcpy(launch->values + offset, params[i], kernel->sizes[i]);
     offset += (kernel->sizes[i] + 15) / 16 * 16;
   }
   pthread_mutex_lock(&wp_lock);
   wp_launched(kernel->name);
   pthread_mutex_unlock(&wp_lock);
-  return wp_submit(stream, &launch->work, !function->sized);
+  return wp_submit(stream, &launch->work, false);
 }
 
 API CUresult cuLaunchKernel(CUfunction function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,

@@ -74,11 +74,10 @@ static const char *read_entry(const char *at, struct ptx_kernel *kernel) {
   return end;
 }
 
-CUresult wp_read_ptx(const void *image, struct ptx_kernel **kernels, size_t *count, bool *readable, char *why, size_t room) {
+CUresult wp_read_ptx(const void *image, struct ptx_kernel **kernels, size_t *count, char *why, size_t room) {
   static const unsigned char elf[4] = {0x7f, 'E', 'L', 'F'}, fat[4] = {0x50, 0xed, 0x55, 0xba};
   *kernels = NULL;
   *count = 0;
-  *readable = false;
   if (!memcmp(image, elf, 4) || !memcmp(image, fat, 4)) return OK;
   char *text = without_comments(image);
   const char *start = text + strspn(text, " \t\r\n");
@@ -109,7 +108,6 @@ CUresult wp_read_ptx(const void *image, struct ptx_kernel **kernels, size_t *cou
     }
     ++*count;
   }
-  *readable = !result;
   if (result) {
     free(*kernels);
     *kernels = NULL;

@@ -9,6 +9,6 @@
 enum { PTX_PARAMETERS = 64 };
 struct ptx_kernel { char name[256]; size_t count; size_t sizes[PTX_PARAMETERS]; };
 
-CUresult wp_read_ptx(const void *image, struct ptx_kernel **kernels, size_t *count, bool *readable, char *why, size_t room);
+CUresult wp_read_ptx(const void *image, struct ptx_kernel **kernels, size_t *count, char *why, size_t room);
 
 #endif

@@ -143,7 +143,9 @@ static void memory_case(void) {
   SAME(left, 0);
   SAME(total, 1000000);
   SAME(a % 256, 0);
-  SAME(((unsigned char *)(uintptr_t)a)[599999], 0xCD);
+  GOOD(cuMemcpyDtoH_v2(own, a + 599999, 1));
+  SAME((unsigned char)own[0], 0xCD);
+  SAME(((unsigned char *)(uintptr_t)b)[399999], 0xCD);
   GOOD(cuPointerGetAttribute(&kind, 2, a + 10));
   SAME(kind, 2);
   GOOD(cuPointerGetAttribute(&got, 1, a));
@@ -275,33 +277,50 @@ static void faults_case(void) {
   SAME(book("allocations", "reclaimed"), 1);
 }
 
-static CUdeviceptr allocate(size_t size) {
+// Managed memory, since the host may follow its address.
+static char *allocate(size_t size) {
   CUdeviceptr memory;
   begin();
-  GOOD(cuMemAlloc_v2(&memory, size));
-  return memory;
+  GOOD(cuMemAllocManaged(&memory, size, 1));
+  return (char *)(uintptr_t)memory;
 }
 
 // Each of these must abort.
 static void overrun_free_case(void) {
-  CUdeviceptr memory = allocate(1000);
-  ((char *)(uintptr_t)memory)[1000] = 1;
-  cuMemFree_v2(memory);
+  char *memory = allocate(1000);
+  memory[1000] = 1;
+  cuMemFree_v2((uintptr_t)memory);
 }
 static void overrun_report_case(void) {
-  ((char *)(uintptr_t)allocate(1000))[1300] = 1;
+  allocate(1000)[1300] = 1;
   wpSoftReport();
 }
-static void underrun_exit_case(void) { ((char *)(uintptr_t)allocate(1000))[-3] = 1; }
+static void underrun_exit_case(void) { allocate(1000)[-3] = 1; }
 static void write_after_free_case(void) {
-  CUdeviceptr memory = allocate(1000);
-  GOOD(cuMemFree_v2(memory));
-  ((char *)(uintptr_t)memory)[7] = 1;
+  char *memory = allocate(1000);
+  GOOD(cuMemFree_v2((uintptr_t)memory));
+  memory[7] = 1;
+}
+static void read_beyond_case(void) {
+  volatile char *memory = allocate(1000);
+  (void)memory[1023];
+  (void)memory[1024];
+}
+static void read_after_free_case(void) {
+  volatile char *memory = allocate(1000);
+  GOOD(cuMemFree_v2((uintptr_t)memory));
+  (void)memory[7];
+}
+static void host_touch_case(void) {
+  CUdeviceptr memory;
+  begin();
+  GOOD(cuMemAlloc_v2(&memory, 1000));
+  (void)((volatile char *)(uintptr_t)memory)[5];
 }
 static void strict_case(void) {
-  CUdeviceptr memory = allocate(1000);
-  GOOD(cuMemFree_v2(memory));
-  cuMemFree_v2(memory);
+  char *memory = allocate(1000);
+  GOOD(cuMemFree_v2((uintptr_t)memory));
+  cuMemFree_v2((uintptr_t)memory);
 }
 
 int main(int count, char **words) {
@@ -310,6 +329,8 @@ int main(int count, char **words) {
     {"copies", copies_case}, {"faults", faults_case}, {"streams", streams_case}, {"kernels", kernels_case},
     {"threads", threads_case}, {"overrun-free", overrun_free_case}, {"overrun-report", overrun_report_case},
     {"underrun-exit", underrun_exit_case}, {"write-after-free", write_after_free_case}, {"strict", strict_case},
+    {"read-beyond", read_beyond_case}, {"read-after-free", read_after_free_case}, {"host-touch", host_touch_case},
+    {"kernel-overrun", kernel_overrun_case},
   };
   for (size_t i = 0; count == 2 && i < sizeof cases / sizeof *cases; i++) {
     if (!strcmp(words[1], cases[i].name)) {

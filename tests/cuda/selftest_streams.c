@@ -140,6 +140,19 @@ void kernels_case(void) {
   finish();
 }
 
+// Must abort: a kernel that writes one number too many.
+void kernel_overrun_case(void) {
+  begin();
+  CUmodule module;
+  CUfunction fill;
+  struct { CUdeviceptr at; unsigned first, step; size_t count; } range = {0, 0, 0, 101};
+  GOOD(cuModuleLoadData(&module, PTX));
+  GOOD(cuModuleGetFunction(&fill, module, "fill"));
+  GOOD(cuMemAlloc_v2(&range.at, 100 * sizeof(unsigned)));
+  GOOD(cuLaunchKernel(fill, 2, 1, 1, 100, 1, 1, 0, NULL, (void *[]){&range}, NULL));
+  cuMemFree_v2(range.at);
+}
+
 // Many threads, each with its stream: the books must balance and nothing may hang.
 static void *worker(void *context) {
   GOOD(cuCtxSetCurrent(context));

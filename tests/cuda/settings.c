@@ -30,6 +30,8 @@ static void read_settings(void) {
   settings.capability = (int)number("WATCHPOST_SOFT_CAPABILITY", 75);
   settings.async = number("WATCHPOST_SOFT_ASYNC", 0) != 0;
   settings.delay_us = (long)number("WATCHPOST_SOFT_DELAY_US", 2000);
+  settings.fence = number("WATCHPOST_SOFT_FENCE", 1) != 0;
+  settings.pages = number("WATCHPOST_SOFT_PAGES", 0) != 0;
   settings.strict = number("WATCHPOST_SOFT_STRICT", 0) != 0;
   settings.kernels = getenv("WATCHPOST_SOFT_KERNELS");
   settings.report = getenv("WATCHPOST_SOFT_REPORT");

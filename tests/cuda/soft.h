@@ -50,6 +50,8 @@ struct wp_settings {
   bool async;              // WATCHPOST_SOFT_ASYNC=1: a worker for each stream
   long delay_us;           // WATCHPOST_SOFT_DELAY_US, 2000: how long a worker dawdles while nobody waits for it
   bool strict;             // WATCHPOST_SOFT_STRICT=1: misuse aborts
+  bool fence;              // WATCHPOST_SOFT_FENCE, 1: an address of the device faults when the host follows it
+  bool pages;              // WATCHPOST_SOFT_PAGES=1: allocations end at a page that faults, freed ones fault whole
   const char *kernels;     // WATCHPOST_SOFT_KERNELS
   const char *report;      // WATCHPOST_SOFT_REPORT, %p is the process id
 };
@@ -165,13 +167,16 @@ void wp_stop_workers(CUcontext context);                        // not under wp_
 void wp_reap_workers(CUcontext context);                        // under wp_lock: joins those of destroyed streams
 void wp_stream_ready(struct wp_stream *stream, CUcontext context);
 
-// ---- Memory (memory.c). A block is any memory the driver knows; freed ones stay known for a while.
+// ---- Memory (blocks.c). A block is any memory the driver knows; freed ones stay known for a while.
 
 enum wp_where { PAGEABLE, DEVICE, MANAGED, PINNED, REGISTERED };
 struct wp_block {
-  uintptr_t at;
+  uintptr_t at;                     // as the caller knows it; of device memory not where the bytes are
   size_t size;
-  char *base;                       // with the guard zones; not of registered memory
+  char *data;                       // the bytes
+  char *first, *limit;              // what is the driver's own around them: guard zones; NULL of registered memory
+  char *map;                        // with WATCHPOST_SOFT_PAGES: the pages, those that fault included
+  size_t mapped;
   enum wp_where where;
   CUcontext context;
   CUdevice device;
@@ -180,13 +185,30 @@ struct wp_block {
   const char *by;                   // the call that made it
   bool freed;
 };
+enum { WP_ALIGNMENT = 512 };
+// For registered memory `at` comes in, else it goes out.
+CUresult wp_make(size_t size, enum wp_where where, CUcontext context, unsigned flags, const char *by, uintptr_t *at);
+// device: what cuMemFree frees; registered: what cuMemHostUnregister ends; neither: pinned memory. drain: wait first.
+CUresult wp_release(uintptr_t at, bool device, bool registered, const char *by, bool drain);
 struct wp_block *wp_find(uintptr_t at);            // under wp_lock; also a freed one
 // Is [at, at + size) inside one live block? Else says so as misuse of `what` and gives INVALID_VALUE. Memory that the
 // driver does not know is pageable host memory, and a problem only where the device must reach it.
 CUresult wp_range(const char *what, uintptr_t at, size_t size, bool for_device, enum wp_where *where);
-bool wp_is_freed(uintptr_t at, char *name, size_t room);   // and its name for a message
+// Where the bytes of an address are. NULL and a name for a message: it lies in a freed block.
+char *wp_bytes(uintptr_t at, char *name, size_t room);
+void wp_describe(const struct wp_block *block, char *out, size_t room);
+bool wp_on_device(enum wp_where where);
 void wp_reclaim_memory(CUcontext context);         // under wp_lock
 void wp_check_guards(void);                        // under wp_lock; aborts at the first damage
 void wp_memory_books(size_t *device, size_t *device_peak, size_t *host, size_t *host_peak);   // under wp_lock
+size_t wp_memory_left(CUdevice device);            // under wp_lock
+struct wp_block *const *wp_blocks(size_t *count);  // for the handler of faults, which cannot wait for a lock
+
+// ---- Where the bytes are (fences.c)
+
+bool wp_fence_map(struct wp_block *block);         // sets data, first, limit and at; false: no memory
+void wp_fence_close(struct wp_block *block);       // freed, but kept
+void wp_fence_unmap(struct wp_block *block);
+void wp_fence_watch(void);                         // faults get a name from now on
 
 #endif
