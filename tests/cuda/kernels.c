@@ -1,8 +1,10 @@
 // Modules, functions and launches: kernels of the module's PTX, run by functions built for the host.
 //
-// In: PTX (of binaries nothing can be read: they load, and have no kernels); the library that WATCHPOST_SOFT_KERNELS names, opened at the first need, with
+// In: PTX (of a binary nothing can be read: it loads, and has no kernels); the library that WATCHPOST_SOFT_KERNELS
+// names, opened at the first need, with
 //   void NAME__host(unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, void **params)
-// for each kernel NAME. Out: launches, each running its function once for the whole grid.
+// for each kernel NAME. Out: launches, each running its function once for the whole grid. Its parameters hold the
+// addresses of bytes, also inside structures; an address that lies in device memory itself stays as it was.
 // Who owns: a module belongs to its loader, functions to their module; the library stays open.
 // What fails: a kernel that the PTX or the library lacks is NOT_FOUND, and for the library it says so; a launch whose
 // parameters point into freed memory is ILLEGAL_ADDRESS for good, when it runs.

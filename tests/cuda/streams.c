@@ -270,14 +270,14 @@ API CUresult cuEventElapsedTime(float *milliseconds, CUevent start, CUevent stop
   if (!milliseconds) return INVALID_VALUE;
   TRY(event_of(start));
   TRY(event_of(stop));
-  if ((start->flags | stop->flags) & 2 || !start->recorded || !stop->recorded) return INVALID_HANDLE;
   pthread_mutex_lock(&wp_lock);
+  bool timed = !((start->flags | stop->flags) & 2) && start->recorded && stop->recorded;
   bool done = passed(start) && passed(stop);
   double from = (double)start->at.tv_sec * 1e3 + (double)start->at.tv_nsec / 1e6;
   double to = (double)stop->at.tv_sec * 1e3 + (double)stop->at.tv_nsec / 1e6;
   pthread_mutex_unlock(&wp_lock);
   *milliseconds = (float)(to - from);
-  return done ? OK : NOT_READY;
+  return !timed ? INVALID_HANDLE : done ? OK : NOT_READY;
 }
 API CUresult cuEventElapsedTime_v2(float *milliseconds, CUevent start, CUevent stop)
   __attribute__((alias("cuEventElapsedTime")));
@@ -290,10 +290,9 @@ API CUresult cuStreamWaitEvent(CUstream given, CUevent event, unsigned flags) {
   if (flags > 1) return INVALID_VALUE;
   TRY(event_of(event));
   TRY(wp_stream(given, &stream));
-  if (!event->recorded) return OK;
   struct wp_work *work = wp_work_new(sizeof *work, pass);
   pthread_mutex_lock(&wp_lock);
-  wp_depend(work, event->stream, event->until);
+  if (event->recorded) wp_depend(work, event->stream, event->until);
   pthread_mutex_unlock(&wp_lock);
   return wp_submit(stream, work, false);
 }
