@@ -239,14 +239,34 @@ API CUresult cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int *blocks, C
   return OK;
 }
 
-API CUresult cuOccupancyMaxPotentialBlockSize(int *grid, int *block, CUfunction function, size_t (*shared_of)(int),
-                                              size_t shared, int limit) {
-  ENTER(INIT);
-  (void)shared_of, (void)shared;
+static CUresult potential(int *grid, int *block, CUfunction function, int limit) {
   if (!grid || !block) return INVALID_VALUE;
   TRY(function_of(function));
   *grid = 2;
   *block = limit > 0 && limit < 1024 ? limit : 1024;
+  return OK;
+}
+
+API CUresult cuOccupancyMaxPotentialBlockSize(int *grid, int *block, CUfunction function, size_t (*shared_of)(int),
+                                              size_t shared, int limit) {
+  ENTER(INIT);
+  (void)shared_of, (void)shared;
+  return potential(grid, block, function, limit);
+}
+
+API CUresult cuOccupancyMaxPotentialBlockSizeWithFlags(int *grid, int *block, CUfunction function,
+                                                       size_t (*shared_of)(int), size_t shared, int limit,
+                                                       unsigned flags) {
+  ENTER(INIT);
+  (void)shared_of, (void)shared, (void)flags;
+  return potential(grid, block, function, limit);
+}
+
+API CUresult cuOccupancyAvailableDynamicSMemPerBlock(size_t *shared, CUfunction function, int blocks, int threads) {
+  ENTER(INIT);
+  if (!shared || blocks < 1 || threads < 1) return INVALID_VALUE;
+  TRY(function_of(function));
+  *shared = 49152 / (size_t)blocks;
   return OK;
 }
 

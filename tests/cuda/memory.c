@@ -24,6 +24,23 @@ API CUresult cuMemAllocManaged(CUdeviceptr *at, size_t size, unsigned flags) {
   return flags != 1 && flags != 2 ? INVALID_VALUE : wp_make(size, MANAGED, wp_current(), flags, __func__, (uintptr_t *)at);
 }
 
+// Advice where managed memory should lie, as a type and an id in eight bytes: it lies where it lies.
+API CUresult cuMemAdvise_v2(CUdeviceptr at, size_t size, int advice, uint64_t location) {
+  ENTER(INIT);
+  (void)advice, (void)location;
+  enum wp_where where;
+  return wp_range(__func__, at, size, true, &where);
+}
+
+API CUresult cuMemPrefetchAsync_v2(CUdeviceptr at, size_t size, uint64_t location, unsigned flags, CUstream given) {
+  ENTER(INIT);
+  (void)location, (void)flags;
+  struct wp_stream *stream;
+  enum wp_where where;
+  TRY(wp_stream(given, &stream));
+  return wp_range(__func__, at, size, true, &where);
+}
+
 API CUresult cuMemFree_v2(CUdeviceptr at) {
   ENTER(CURRENT);
   return at ? wp_release(at, true, false, __func__, true) : OK;
