@@ -72,7 +72,7 @@ static void lay_guards(struct wp_block *block) {
 }
 
 static void check_guards(const struct wp_block *block) {
-  if (!block->first || (block->freed && block->map)) return;   // pages of a freed block fault by themselves
+  if (!block->first || (block->freed && wp_settings()->pages)) return;   // pages of a freed block fault by themselves
   char name[120];
   wp_describe(block, name, sizeof name);
   for (const char *at = block->data + block->size; at < block->limit; at++) {

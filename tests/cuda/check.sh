@@ -54,6 +54,7 @@ aborts "an underrun is found at the end" "was written 3 bytes before its start" 
 aborts "a kernel's overrun is found" "overrun: allocation #1 (cuMemAlloc_v2, 400 bytes)" env "$k" "$s" kernel-overrun
 aborts "a write after free is found at the end" "was written at byte 7 after it was freed" "$s" write-after-free
 aborts "device memory faults on the host" "touched device memory: byte 5 of allocation #1 (cuMemAlloc_v2" "$s" host-touch
+aborts "it does again after a kernel followed it" "touched device memory: byte 5 of allocation #2" env "$k" "$s" fence-closed
 aborts "pages: a read beyond faults" "overrun: allocation #1 .* was touched 25 bytes past" env WATCHPOST_SOFT_PAGES=1 "$s" read-beyond
 aborts "pages: a read after free faults" "use after free: allocation #1 .* at byte 7" env WATCHPOST_SOFT_PAGES=1 "$s" read-after-free
 aborts "pages: an overrun is found all the same" "was written 1 bytes past" env WATCHPOST_SOFT_PAGES=1 "$s" overrun-free

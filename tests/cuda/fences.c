@@ -1,8 +1,9 @@
 // Where the bytes of a block are, and what faults.
 //
-// A device has an address space of its own; here it is a different address for the same bytes, one that faults when the
-// host follows it. Copies translate it, launches translate what their kernels are given. With WATCHPOST_SOFT_PAGES=1 a
-// block moreover ends at a page that faults, within the 256 bytes that CUDA rounds to, so that reading too far is found
+// A device has an address space of its own; here it is a second mapping of the same pages, which faults when the host
+// touches it. Copies translate its addresses, launches those that their kernels are given, and where a kernel follows an
+// address that it found in memory, the mapping opens until that kernel ends. With WATCHPOST_SOFT_PAGES=1 a block
+// moreover ends at a page that faults, within the 256 bytes that CUDA rounds to, so that reading too far is found
 // as well as writing, and a freed block faults whole.
 // In: blocks without bytes. Out: blocks with bytes; a name for a fault. Who owns: the block owns its bytes.
 // What fails: a fault in or beside a block is said by name and aborts; any other goes to whoever handled faults before.
@@ -15,45 +16,96 @@
 
 #define GUARD 512
 #define ROUNDED 256
-// Where a process maps its memory this bit is set or clear throughout; the other half is nobody's.
-#define OTHER_SIDE ((uintptr_t)1 << 46)
+
+static _Thread_local bool in_kernel;
+static bool any_open;   // under wp_lock
 
 static size_t page_size(void) { return (size_t)sysconf(_SC_PAGESIZE); }
 
-bool wp_fence_map(struct wp_block *block) {
-  if (wp_settings()->pages) {
-    size_t page = page_size(), rounded = (block->size + ROUNDED - 1) / ROUNDED * ROUNDED;
-    size_t body = (rounded + page - 1) / page * page;
-    char *map = mmap(NULL, body + 2 * page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (map == MAP_FAILED) return false;
-    if (mprotect(map + page, body, PROT_READ | PROT_WRITE)) {
-      munmap(map, body + 2 * page);
-      return false;
-    }
-    block->map = map;
-    block->mapped = body + 2 * page;
-    block->first = map + page;
-    block->limit = block->first + body;
-    block->data = block->limit - rounded;
-  } else {
-    size_t rounded = (block->size + WP_ALIGNMENT - 1) / WP_ALIGNMENT * WP_ALIGNMENT;
-    block->first = aligned_alloc(WP_ALIGNMENT, GUARD + rounded + GUARD);
-    if (!block->first) return false;
-    block->data = block->first + GUARD;
-    block->limit = block->data + rounded + GUARD;
-  }
+static bool map_pages(struct wp_block *block, bool fenced) {
+  size_t page = page_size(), edge = wp_settings()->pages ? page : 0;
+  size_t rounded = (block->size + ROUNDED - 1) / ROUNDED * ROUNDED;
+  size_t body = ((edge ? rounded : GUARD + rounded + GUARD) + page - 1) / page * page;
+  // Only shared pages can be mapped twice.
+  char *map = mmap(NULL, body + 2 * edge, PROT_NONE, (fenced ? MAP_SHARED : MAP_PRIVATE) | MAP_ANONYMOUS, -1, 0);
+  if (map == MAP_FAILED) return false;
+  block->map = map;
+  block->mapped = body + 2 * edge;
+  block->first = map + edge;
+  block->limit = block->first + body;
+  block->data = edge ? block->limit - rounded : block->first + GUARD;
   block->at = (uintptr_t)block->data;
-  if (block->where == DEVICE && wp_settings()->fence) block->at ^= OTHER_SIDE;
+  bool good = true;
+  if (fenced) {
+    char *alias = mremap(map, 0, block->mapped, MREMAP_MAYMOVE);   // an old size of 0 maps the same pages again
+    good = alias != MAP_FAILED;
+    if (good) block->alias = alias;
+    if (good) block->at = (uintptr_t)alias + (size_t)(block->data - map);
+  }
+  if (!good || mprotect(block->first, body, PROT_READ | PROT_WRITE)) {
+    wp_fence_unmap(block);
+    return false;
+  }
   return true;
 }
 
+bool wp_fence_map(struct wp_block *block) {
+  bool fenced = block->where == DEVICE && wp_settings()->fence;
+  if (fenced || wp_settings()->pages) return map_pages(block, fenced);
+  size_t rounded = (block->size + WP_ALIGNMENT - 1) / WP_ALIGNMENT * WP_ALIGNMENT;
+  block->first = aligned_alloc(WP_ALIGNMENT, GUARD + rounded + GUARD);
+  if (!block->first) return false;
+  block->data = block->first + GUARD;
+  block->limit = block->data + rounded + GUARD;
+  block->at = (uintptr_t)block->data;
+  return true;
+}
+
+static void close_alias(struct wp_block *block) {
+  if (block->open) mprotect(block->alias, block->mapped, PROT_NONE);
+  block->open = false;
+}
+
 void wp_fence_close(struct wp_block *block) {
-  if (block->map) mprotect(block->map, block->mapped, PROT_NONE);
+  close_alias(block);
+  if (wp_settings()->pages) mprotect(block->map, block->mapped, PROT_NONE);
 }
 
 void wp_fence_unmap(struct wp_block *block) {
+  if (block->alias) munmap(block->alias, block->mapped);
   if (block->map) munmap(block->map, block->mapped);
   else free(block->first);
+}
+
+void wp_fence_kernel(bool runs) {
+  in_kernel = runs;
+  if (runs) return;
+  pthread_mutex_lock(&wp_lock);
+  size_t count;
+  struct wp_block *const *blocks = wp_blocks(&count);
+  // Another kernel that still reads one of them faults again and opens it again.
+  for (size_t i = 0; any_open && i < count; i++) close_alias(blocks[i]);
+  any_open = false;
+  pthread_mutex_unlock(&wp_lock);
+}
+
+// A kernel followed an address of the device. It holds no lock, so this may take one, in a handler as it is.
+static bool open_for_kernel(uintptr_t fault) {
+  if (!in_kernel) return false;
+  pthread_mutex_lock(&wp_lock);
+  size_t count;
+  struct wp_block *const *blocks = wp_blocks(&count);
+  bool opened = false;
+  for (size_t i = 0; i < count && !opened; i++) {
+    struct wp_block *block = blocks[i];
+    uintptr_t first = (uintptr_t)block->alias + (size_t)(block->first - block->map);
+    size_t body = (size_t)(block->limit - block->first);
+    if (!block->alias || block->freed || fault - first >= body) continue;
+    opened = !mprotect((void *)first, body, PROT_READ | PROT_WRITE);
+    block->open = any_open = opened;
+  }
+  pthread_mutex_unlock(&wp_lock);
+  return opened;
 }
 
 // ---- A fault gets a name
@@ -68,7 +120,11 @@ static bool name_fault(uintptr_t fault, char *text, size_t room) {
     uintptr_t data = (uintptr_t)block->data, map = (uintptr_t)block->map;
     char name[120];
     wp_describe(block, name, sizeof name);
-    if (block->at != data && fault - block->at < block->size) {
+    uintptr_t alias = (uintptr_t)block->alias;
+    if (alias && fault - alias < block->mapped && (block->freed || in_kernel)) {
+      fault = fault - alias + map;   // a kernel's own fault is told like one of the bytes
+    }
+    if (alias && fault - block->at < block->size) {
       snprintf(text, room, "the host touched device memory: byte %zu of %s", (size_t)(fault - block->at), name);
     } else if (!block->map || fault - map >= block->mapped) {
       continue;
@@ -85,6 +141,7 @@ static bool name_fault(uintptr_t fault, char *text, size_t room) {
 }
 
 static void on_fault(int signal, siginfo_t *info, void *context) {
+  if (open_for_kernel((uintptr_t)info->si_addr)) return;
   char text[300] = "software CUDA driver: ";
   size_t length = strlen(text);
   // Without the lock: the thread that faults may hold it, and nothing will be right again anyway.

@@ -3,8 +3,7 @@
 // In: PTX (of a binary nothing can be read: it loads, and has no kernels); the library that WATCHPOST_SOFT_KERNELS
 // names, opened at the first need, with
 //   void NAME__host(unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, void **params)
-// for each kernel NAME. Out: launches, each running its function once for the whole grid. Its parameters hold the
-// addresses of bytes, also inside structures; an address that lies in device memory itself stays as it was.
+// for each kernel NAME. Out: launches, each running its function once for the whole grid.
 // Who owns: a module belongs to its loader, functions to their module; the library stays open.
 // What fails: a kernel that the PTX or the library lacks is NOT_FOUND, and for the library it says so; a launch whose
 // parameters point into freed memory is ILLEGAL_ADDRESS for good, when it runs.
@@ -307,7 +306,9 @@ static void run(struct wp_work *work) {
     return;
   }
   const unsigned *grid = launch->grid, *block = launch->block;
+  wp_fence_kernel(true);
   launch->function->run(grid[0], grid[1], grid[2], block[0], block[1], block[2], launch->params);
+  wp_fence_kernel(false);
 }
 
 static CUresult launch(CUfunction function, const unsigned grid[3], const unsigned block[3], unsigned shared,

@@ -330,7 +330,7 @@ int main(int count, char **words) {
     {"threads", threads_case}, {"overrun-free", overrun_free_case}, {"overrun-report", overrun_report_case},
     {"underrun-exit", underrun_exit_case}, {"write-after-free", write_after_free_case}, {"strict", strict_case},
     {"read-beyond", read_beyond_case}, {"read-after-free", read_after_free_case}, {"host-touch", host_touch_case},
-    {"kernel-overrun", kernel_overrun_case},
+    {"kernel-overrun", kernel_overrun_case}, {"fence-closed", fence_closed_case},
   };
   for (size_t i = 0; count == 2 && i < sizeof cases / sizeof *cases; i++) {
     if (!strcmp(words[1], cases[i].name)) {

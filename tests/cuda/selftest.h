@@ -71,5 +71,6 @@ long long book(const char *group, const char *name);
 CUcontext begin(void);    // init, retain, make current
 void finish(void);        // release; everything must be gone
 void streams_case(void), kernels_case(void), threads_case(void), kernel_overrun_case(void);
+void fence_closed_case(void);
 
 #endif

@@ -11,6 +11,7 @@ static const char PTX[] =
   ".visible .entry add(\n  .param .u64 add_param_0,\n  .param .u64 .ptr .global .align 4 add_param_1,\n"
   "  .param .u32 add_param_2\n)\n.maxntid 256, 1, 1\n{ ret; }\n"
   ".visible .entry fill(.param .align 8 .b8 fill_param_0[24]) { ret; }\n"
+  ".visible .entry sum(.param .u64 lists, .param .u64 out) { ret; }\n"
   ".visible .entry missing(.param .u32 p) { ret; }\n";
 
 static bool is_async(void) { return getenv("WATCHPOST_SOFT_ASYNC") != NULL; }
@@ -127,6 +128,22 @@ void kernels_case(void) {
   SAME(values[99], 208);
   SAME(book("launches", "add"), 1);
   SAME(book("launches", "fill"), 1);
+  // Addresses in device memory are the device's, and a kernel follows them; the fence is closed again when it ends.
+  CUfunction of;
+  CUdeviceptr lists, total, both[2] = {keep, sum};
+  unsigned found;
+  GOOD(cuModuleGetFunction(&of, module, "sum"));
+  GOOD(cuMemAlloc_v2(&lists, sizeof both));
+  GOOD(cuMemAlloc_v2(&total, sizeof found));
+  GOOD(cuMemcpyHtoD_v2(lists, both, sizeof both));
+  for (int round = 0; round < 2; round++) {
+    GOOD(cuLaunchKernel(of, 2, 1, 1, 1, 1, 1, 0, stream, (void *[]){&lists, &total}, NULL));
+    GOOD(cuStreamSynchronize(stream));
+    GOOD(cuMemcpyDtoH_v2(&found, total, sizeof found));
+    SAME(found, 32);
+  }
+  GOOD(cuMemFree_v2(lists));
+  GOOD(cuMemFree_v2(total));
   SAME(cuLaunchKernel(add, 0, 1, 1, 1, 1, 1, 0, stream, (void *[]){&sum, &a, &count}, NULL), INVALID_VALUE);
   SAME(cuLaunchKernel(add, 1, 1, 1, 1024, 2, 1, 0, stream, (void *[]){&sum, &a, &count}, NULL), INVALID_VALUE);
   // Freed memory behind a parameter is what an illegal address is on a device: the end of the context.
@@ -151,6 +168,23 @@ void kernel_overrun_case(void) {
   GOOD(cuMemAlloc_v2(&range.at, 100 * sizeof(unsigned)));
   GOOD(cuLaunchKernel(fill, 2, 1, 1, 100, 1, 1, 0, NULL, (void *[]){&range}, NULL));
   cuMemFree_v2(range.at);
+}
+
+// Must abort: what a kernel may follow the host may not, also after the kernel did.
+void fence_closed_case(void) {
+  begin();
+  CUmodule module;
+  CUfunction of;
+  CUdeviceptr lists, total, both[2];
+  GOOD(cuModuleLoadData(&module, PTX));
+  GOOD(cuModuleGetFunction(&of, module, "sum"));
+  for (int i = 0; i < 2; i++) GOOD(cuMemAlloc_v2(&both[i], 400));
+  GOOD(cuMemAlloc_v2(&lists, sizeof both));
+  GOOD(cuMemAlloc_v2(&total, 4));
+  GOOD(cuMemcpyHtoD_v2(lists, both, sizeof both));
+  GOOD(cuLaunchKernel(of, 2, 1, 1, 1, 1, 1, 0, NULL, (void *[]){&lists, &total}, NULL));
+  GOOD(cuCtxSynchronize());
+  (void)((volatile char *)(uintptr_t)both[1])[5];
 }
 
 // Many threads, each with its stream: the books must balance and nothing may hang.

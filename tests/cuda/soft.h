@@ -175,8 +175,10 @@ struct wp_block {
   size_t size;
   char *data;                       // the bytes
   char *first, *limit;              // what is the driver's own around them: guard zones; NULL of registered memory
-  char *map;                        // with WATCHPOST_SOFT_PAGES: the pages, those that fault included
+  char *map;                        // if it has pages of its own: they, with those at the edges that fault
   size_t mapped;
+  char *alias;                      // the same pages at the addresses of the device, which fault but for kernels
+  bool open;
   enum wp_where where;
   CUcontext context;
   CUdevice device;
@@ -209,6 +211,7 @@ struct wp_block *const *wp_blocks(size_t *count);  // for the handler of faults,
 bool wp_fence_map(struct wp_block *block);         // sets data, first, limit and at; false: no memory
 void wp_fence_close(struct wp_block *block);       // freed, but kept
 void wp_fence_unmap(struct wp_block *block);
+void wp_fence_kernel(bool runs);                   // around a kernel, on its thread
 void wp_fence_watch(void);                         // faults get a name from now on
 
 #endif
