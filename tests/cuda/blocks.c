@@ -86,8 +86,9 @@ static void check_guards(const struct wp_block *block) {
     }
   }
   // All bytes are the same when the first is right and each is like the one before it.
+  if (!block->freed) return;
   bool whole = (unsigned char)block->data[0] == FREED && !memcmp(block->data, block->data + 1, block->size - 1);
-  for (size_t i = 0; block->freed && !whole && i < block->size; i++) {
+  for (size_t i = 0; !whole && i < block->size; i++) {
     if ((unsigned char)block->data[i] != FREED) {
       wp_abort("write after free: %s was written at byte %zu after it was freed", name, i);
     }
