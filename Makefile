@@ -29,7 +29,7 @@ MACHINE := $(shell uname -m)
 
 export ORT_DYLIB_PATH := $(CURDIR)/$(ONNXRUNTIME)
 
-.PHONY: help setup setup-train build plugins run demo test accept bench fmt lint doc audit train clean
+.PHONY: help setup setup-train build plugins run demo test soft-driver accept bench fmt lint doc audit train clean
 
 help:
 	@sed -n '/^#   make/s/^# *//p' Makefile
@@ -81,6 +81,20 @@ test: build
 	# One at a time: each starts servers and a daemon, and one of them keeps the machine busy on purpose.
 	$(CARGO) test --release --locked -p e2e --test scenarios -- --test-threads=1
 	$(CARGO) test --release --locked --doc -p watchpost-plugin
+
+# A CUDA driver for tests where there is no GPU: device memory is host memory, everything is counted.
+SOFT_DRIVER := blocks books contexts copies faults fences kernels memory odds pointers ptx settings streams work
+SOFT_CC := gcc -std=c11 -O2 -Wall -Wextra -Werror -fPIC -fvisibility=hidden -shared
+
+soft-driver: target/cuda/libcuda.so.1 target/cuda/libnvcuvid.so.1
+
+target/cuda/libcuda.so.1: $(SOFT_DRIVER:%=tests/cuda/%.c) tests/cuda/soft.h tests/cuda/ptx.h
+	@mkdir -p $(@D)
+	$(SOFT_CC) -Wl,-soname,$(@F) -Wl,-z,defs -Wl,-z,nodelete -o $@ $(filter %.c,$^) -ldl -pthread
+
+target/cuda/libnvcuvid.so.1: tests/cuda/nvcuvid.c
+	@mkdir -p $(@D)
+	$(SOFT_CC) -Wl,-soname,$(@F) -o $@ $<
 
 accept: build
 	WATCHPOST_ACCEPT=all $(CARGO) test --release --locked -p e2e --test scenarios accept -- --nocapture
