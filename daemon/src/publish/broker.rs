@@ -121,6 +121,8 @@ async fn run(
         .args([BROKER_COMMAND, "--listen", &listen.to_string()])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
+        // A group of its own: Ctrl-C in a terminal is the daemon's to answer, which ends its broker last.
+        .process_group(0)
         .kill_on_drop(true)
         .spawn()?;
     // Taken, since `wait` would close it, and closing it is what ends the broker.
