@@ -74,13 +74,14 @@ run demo: build
 
 ## Check
 
-test: build
+test: build soft-driver
 	$(WASM) build --release --locked --target wasm32-wasip2 -p misbehave --lib --examples
 	$(CARGO) test --release --locked --workspace --lib --bins -- --test-threads=2
 	$(CARGO) test --release --locked -p e2e --test house_rules
 	# One at a time: each starts servers and a daemon, and one of them keeps the machine busy on purpose.
 	$(CARGO) test --release --locked -p e2e --test scenarios -- --test-threads=1
 	$(CARGO) test --release --locked --doc -p watchpost-plugin
+	tests/cuda/check.sh
 
 # A CUDA driver for tests where there is no GPU: device memory is host memory, everything is counted.
 SOFT_DRIVER := blocks books contexts copies faults fences kernels memory odds pointers ptx settings streams work

@@ -23,6 +23,13 @@ CUcontext wp_adopt(CUcontext given, CUresult *problem) {
   return *problem ? NULL : given;
 }
 
+CUresult wp_usable(const void *handle, unsigned mark) {
+  if (!wp_handle_is(handle, mark)) return INVALID_HANDLE;
+  CUresult problem;
+  wp_adopt(((const struct wp_handle *)handle)->context, &problem);
+  return problem;
+}
+
 // ---- Start, devices
 
 API CUresult cuInit(unsigned flags) {

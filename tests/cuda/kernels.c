@@ -97,16 +97,9 @@ API CUresult cuModuleLoad(CUmodule *module, const char *path) {
   return result;
 }
 
-static CUresult module_of(CUmodule module) {
-  if (!wp_handle_is(module, MARK_MODULE)) return INVALID_HANDLE;
-  CUresult problem;
-  wp_adopt(module->handle.context, &problem);
-  return problem;
-}
-
 API CUresult cuModuleUnload(CUmodule module) {
   ENTER(CURRENT);
-  TRY(module_of(module));
+  TRY(wp_usable(module, MARK_MODULE));
   pthread_mutex_lock(&wp_lock);
   wp_handle_end(&module->handle, false);
   pthread_mutex_unlock(&wp_lock);
@@ -116,7 +109,7 @@ API CUresult cuModuleUnload(CUmodule module) {
 API CUresult cuModuleGetGlobal_v2(CUdeviceptr *at, size_t *size, CUmodule module, const char *name) {
   ENTER(CURRENT);
   (void)at, (void)size, (void)name;
-  TRY(module_of(module));
+  TRY(wp_usable(module, MARK_MODULE));
   return NOT_FOUND;
 }
 
@@ -138,7 +131,7 @@ static void open_library(void) {
 API CUresult cuModuleGetFunction(CUfunction *out, CUmodule module, const char *name) {
   ENTER(CURRENT);
   if (!out || !name || strlen(name) > 200) return INVALID_VALUE;
-  TRY(module_of(module));
+  TRY(wp_usable(module, MARK_MODULE));
   const struct ptx_kernel *kernel = NULL;
   for (size_t i = 0; i < module->count && !kernel; i++) {
     if (!strcmp(module->kernels[i].name, name)) kernel = &module->kernels[i];
@@ -171,13 +164,13 @@ API CUresult cuModuleGetFunction(CUfunction *out, CUmodule module, const char *n
 }
 
 static CUresult function_of(CUfunction function) {
-  return wp_handle_is(function, MARK_FUNCTION) ? module_of(function->module) : INVALID_HANDLE;
+  return wp_handle_is(function, MARK_FUNCTION) ? wp_usable(function->module, MARK_MODULE) : INVALID_HANDLE;
 }
 
 API CUresult cuModuleGetFunctionCount(unsigned *count, CUmodule module) {
   ENTER(INIT);
   if (!count) return INVALID_VALUE;
-  TRY(module_of(module));
+  TRY(wp_usable(module, MARK_MODULE));
   *count = (unsigned)module->count;
   return OK;
 }

@@ -141,6 +141,7 @@ struct wp_context {
 };
 CUcontext wp_current(void);
 CUcontext wp_adopt(CUcontext given, CUresult *problem);   // a context handle that a caller passed: alive and healthy?
+CUresult wp_usable(const void *handle, unsigned mark);        // any other handle: of this kind, and its context likewise?
 void wp_sicken(CUcontext context, CUresult code);         // a sticky error
 
 // ---- Work (work.c)

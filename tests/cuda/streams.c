@@ -18,6 +18,7 @@ struct wp_event {
 };
 
 CUresult wp_stream(CUstream given, struct wp_stream **stream) {
+  *stream = given;
   CUcontext context = wp_current();
   // 1 is the legacy stream by name; 2, the per-thread one, is the same here: stricter, never laxer, than a device.
   if ((uintptr_t)given <= 2) {
@@ -26,11 +27,7 @@ CUresult wp_stream(CUstream given, struct wp_stream **stream) {
     *stream = &context->null_stream;
     return OK;
   }
-  if (!wp_handle_is(given, MARK_STREAM)) return INVALID_HANDLE;
-  *stream = given;
-  CUresult problem;
-  wp_adopt(given->handle.context, &problem);
-  return problem;
+  return wp_usable(given, MARK_STREAM);
 }
 
 // ---- Streams
@@ -188,16 +185,9 @@ API CUresult cuEventCreate(CUevent *event, unsigned flags) {
   return OK;
 }
 
-static CUresult event_of(CUevent event) {
-  if (!wp_handle_is(event, MARK_EVENT)) return INVALID_HANDLE;
-  CUresult problem;
-  wp_adopt(event->handle.context, &problem);
-  return problem;
-}
-
 API CUresult cuEventDestroy_v2(CUevent event) {
   ENTER(INIT);
-  TRY(event_of(event));
+  TRY(wp_usable(event, MARK_EVENT));
   pthread_mutex_lock(&wp_lock);
   wp_handle_end(&event->handle, false);
   pthread_mutex_unlock(&wp_lock);
@@ -225,7 +215,7 @@ static void note_event(struct wp_work *work) {
 
 static CUresult record_event(CUevent event, CUstream given) {
   struct wp_stream *stream;
-  TRY(event_of(event));
+  TRY(wp_usable(event, MARK_EVENT));
   TRY(wp_stream(given, &stream));
   if (stream->handle.context != event->handle.context) return INVALID_HANDLE;
   struct record *record = wp_work_new(sizeof *record, pass_event);
@@ -249,7 +239,7 @@ static bool passed(CUevent event) { return !event->recorded || event->stream->co
 
 API CUresult cuEventQuery(CUevent event) {
   ENTER(INIT);
-  TRY(event_of(event));
+  TRY(wp_usable(event, MARK_EVENT));
   pthread_mutex_lock(&wp_lock);
   bool done = passed(event);
   pthread_mutex_unlock(&wp_lock);
@@ -258,7 +248,7 @@ API CUresult cuEventQuery(CUevent event) {
 
 API CUresult cuEventSynchronize(CUevent event) {
   ENTER(INIT);
-  TRY(event_of(event));
+  TRY(wp_usable(event, MARK_EVENT));
   pthread_mutex_lock(&wp_lock);
   if (event->recorded) wp_wait(event->stream, event->until);
   pthread_mutex_unlock(&wp_lock);
@@ -268,8 +258,8 @@ API CUresult cuEventSynchronize(CUevent event) {
 API CUresult cuEventElapsedTime(float *milliseconds, CUevent start, CUevent stop) {
   ENTER(INIT);
   if (!milliseconds) return INVALID_VALUE;
-  TRY(event_of(start));
-  TRY(event_of(stop));
+  TRY(wp_usable(start, MARK_EVENT));
+  TRY(wp_usable(stop, MARK_EVENT));
   pthread_mutex_lock(&wp_lock);
   bool timed = !((start->flags | stop->flags) & 2) && start->recorded && stop->recorded;
   bool done = passed(start) && passed(stop);
@@ -288,7 +278,7 @@ API CUresult cuStreamWaitEvent(CUstream given, CUevent event, unsigned flags) {
   ENTER(INIT);
   struct wp_stream *stream;
   if (flags > 1) return INVALID_VALUE;
-  TRY(event_of(event));
+  TRY(wp_usable(event, MARK_EVENT));
   TRY(wp_stream(given, &stream));
   struct wp_work *work = wp_work_new(sizeof *work, pass);
   pthread_mutex_lock(&wp_lock);
