@@ -47,6 +47,7 @@ extern crate self as watchpost_plugin;
 mod context;
 pub mod host;
 mod output;
+mod rect;
 mod types;
 
 #[cfg(target_arch = "wasm32")]
@@ -60,7 +61,8 @@ pub mod testing;
 
 pub use context::{Context, Model, Task, Zone};
 pub use output::{Camera, Change, Descriptor, Event, Out, Severity, Shape, ShapeKind, State, View};
-pub use types::{Frame, Object, Objects, Rect, Run, Score, Signal};
+pub use rect::{Rect, least, most};
+pub use types::{Frame, Object, Objects, Run, Score, Signal};
 
 pub use schemars;
 pub use serde;

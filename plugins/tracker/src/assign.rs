@@ -45,21 +45,22 @@ impl Assigner {
         }
         self.sizes.clear();
         self.sizes.resize(rows + columns, 0);
-        for pair in pairs.iter().filter(|pair| pair.gain > 0.0) {
-            let root = self.root(pair.row);
-            self.sizes[root as usize] += 1;
-        }
         self.order.clear();
         for (index, pair) in pairs.iter().enumerate().filter(|(_, pair)| pair.gain > 0.0) {
             let root = self.root(pair.row);
-            if self.sizes[root as usize] == 1 {
-                chosen(index);
-            } else {
-                self.order.push((root, index as u32));
-            }
+            self.sizes[root as usize] += 1;
+            self.order.push((root, index as u32));
         }
-        self.order.sort_unstable();
-        let order = std::mem::take(&mut self.order);
+        let mut order = std::mem::take(&mut self.order);
+        // Most pairs are alone, and need neither sorting nor a choice.
+        order.retain(|(root, index)| {
+            let alone = self.sizes[*root as usize] == 1;
+            if alone {
+                chosen(*index as usize);
+            }
+            !alone
+        });
+        order.sort_unstable();
         for group in order.chunk_by(|a, b| a.0 == b.0) {
             self.component(pairs, group, &mut chosen);
         }

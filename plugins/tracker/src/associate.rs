@@ -3,7 +3,8 @@
 //! In: tracks predicted to now, and detections. Out: pairs with their gain, for [`crate::assign`]. Pure;
 //! nothing fails. A gain is 1 less the pair's cost, less what the stage asks for at least.
 
-use crate::bounds::least;
+use watchpost_plugin::least;
+
 use crate::{Detection, Track, Tuning, assign::Pair, nearby::Nearby};
 
 /// The first association: all believed tracks with confident detections, by how likely the detection is where the

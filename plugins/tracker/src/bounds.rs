@@ -1,19 +1,7 @@
 //! Axis-aligned boxes in source pixels and how much two of them overlap. Pure functions; nothing fails.
 
 use serde::{Deserialize, Serialize};
-
-/// The smaller of two numbers, neither of them NaN. In WebAssembly `f32::min` is a call of C's `fminf`, which looks
-/// for NaN: it took two fifths of the tracker's time. A comparison is one instruction there.
-#[must_use]
-pub fn least(a: f32, b: f32) -> f32 {
-    if b < a { b } else { a }
-}
-
-/// The larger of two numbers, as [`least`].
-#[must_use]
-pub fn most(a: f32, b: f32) -> f32 {
-    if b > a { b } else { a }
-}
+use watchpost_plugin::{least, most};
 
 /// A box in source pixels: top left corner and size.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]

@@ -11,9 +11,9 @@
 //! detections (NSA: Du et al., "GIAOTracker", ICCV Workshops 2021).
 
 use serde::{Deserialize, Serialize};
+use watchpost_plugin::most;
 
 use crate::Bounds;
-use crate::bounds::most;
 
 /// Noise of the motion model, in multiples of the object's scale ([`Bounds::scale`]).
 #[derive(Debug, Clone, Copy, PartialEq)]

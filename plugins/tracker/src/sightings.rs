@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::Bounds;
 
 /// When and where a track's object was seen.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Sighting {
     /// Stream time in seconds.
     pub at: f64,

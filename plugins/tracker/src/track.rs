@@ -4,8 +4,8 @@
 //! [`crate::Tracker`]; all of it is serialisable, for snapshots. Nothing here fails.
 
 use serde::{Deserialize, Serialize};
+use watchpost_plugin::most;
 
-use crate::bounds::most;
 use crate::{Bounds, Detection, Lapse, Motion, Noise, Sighting, Sightings};
 
 /// Where a track is in its life.

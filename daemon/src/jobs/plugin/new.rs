@@ -39,6 +39,7 @@ const SDK: &[(&str, &str)] = &[
     ("sdk/rust/src/host.rs", include_str!("../../../../plugin-sdk/rust/src/host.rs")),
     ("sdk/rust/src/lib.rs", include_str!("../../../../plugin-sdk/rust/src/lib.rs")),
     ("sdk/rust/src/output.rs", include_str!("../../../../plugin-sdk/rust/src/output.rs")),
+    ("sdk/rust/src/rect.rs", include_str!("../../../../plugin-sdk/rust/src/rect.rs")),
     ("sdk/rust/src/testing.rs", include_str!("../../../../plugin-sdk/rust/src/testing.rs")),
     ("sdk/rust/src/types.rs", include_str!("../../../../plugin-sdk/rust/src/types.rs")),
 ];
