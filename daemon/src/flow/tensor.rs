@@ -75,6 +75,24 @@ impl Tensor {
         Self::new(shape.to_vec(), data)
     }
 
+    /// Makes it a tensor of this element type and shape. Its memory is used again where the type stays; what the elements
+    /// are then is for whoever writes them.
+    pub fn fit(&mut self, element: ElementType, shape: &[usize]) {
+        if self.element() != element {
+            *self = Self::zeros(element, shape);
+        } else if self.shape != shape {
+            self.padding = None;
+            self.shape.clear();
+            self.shape.extend_from_slice(shape);
+            let len = shape.iter().product();
+            match &mut self.data {
+                TensorData::F32(data) => data.resize(len, 0.0),
+                TensorData::F16(data) => data.resize(len, half::f16::ZERO),
+                TensorData::U8(data) => data.resize(len, 0),
+            }
+        }
+    }
+
     /// Element type.
     #[must_use]
     pub fn element(&self) -> ElementType {

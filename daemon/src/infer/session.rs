@@ -265,9 +265,7 @@ fn labels(model: &ModelDir, exported: Option<Vec<String>>) -> Result<Vec<String>
 
 /// Copies a tensor's entries to the front of one of the given shape; the rest stays as it is.
 fn fill(padded: &mut Tensor, tensor: &Tensor, shape: &[usize]) {
-    if padded.shape != shape {
-        *padded = Tensor::zeros(tensor.element(), shape);
-    }
+    padded.fit(tensor.element(), shape);
     match (&mut padded.data, &tensor.data) {
         (TensorData::F32(to), TensorData::F32(from)) => to[..from.len()].copy_from_slice(from),
         (TensorData::F16(to), TensorData::F16(from)) => to[..from.len()].copy_from_slice(from),

@@ -142,9 +142,7 @@ impl WindowBuilder {
             ([1, count, channels, height, width], channels * plane)
         };
         let mut tensor = self.spares.lend();
-        if tensor.shape != shape || tensor.element() != first.element() {
-            *tensor = Tensor::zeros(first.element(), &shape);
-        }
+        tensor.fit(first.element(), &shape);
         match &mut tensor.data {
             TensorData::F32(out) => spread(out, &frames, run, |frame| match &frame.data {
                 TensorData::F32(data) => data,

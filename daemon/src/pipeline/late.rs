@@ -1,8 +1,8 @@
 //! Scores of clip models on their way to a frame.
 //!
-//! In: the scores of windows, when their model has answered. Out: those that are due with a frame. A window's scores
-//! never hold a frame back, so they may come late; and where frames wait for another model they may be there early:
-//! then they wait for the frame that ended their window. No plugin hears of what its stream has not shown yet. Owned by
+//! In: the scores of windows, when their model has answered. Out: those that are due with a frame. On a live stream a
+//! window's scores never hold a frame back, so they may come late; and where frames wait for a model they may be there
+//! early: then they wait for the frame that ended their window. No plugin hears of what its stream has not shown yet. Owned by
 //! the worker; bounded, the oldest go first; nothing fails.
 
 use std::collections::VecDeque;

@@ -196,33 +196,32 @@ fn answer(
 
 /// Tensors of batch length 1, and of one shape, as one batch, put together in `batch`. A single one is used as it is.
 fn stack<'a>(jobs: &'a [Job], batch: &'a mut Tensor) -> &'a Tensor {
-    let [first, more @ ..] = jobs else { return batch };
-    if more.is_empty() {
-        return &first.tensor;
+    if let [only] = jobs {
+        return &only.tensor;
     }
-    batch.shape.clone_from(&first.tensor.shape);
-    batch.shape[0] = jobs.len();
-    if batch.element() != first.tensor.element() {
-        batch.data = Tensor::zeros(first.tensor.element(), &[0]).data;
+    for (index, Job { tensor, .. }) in jobs.iter().enumerate() {
+        let first = index == 0;
+        match (&mut batch.data, &tensor.data) {
+            (TensorData::F32(all), TensorData::F32(more)) => append(all, first, more),
+            (TensorData::F16(all), TensorData::F16(more)) => append(all, first, more),
+            (TensorData::U8(all), TensorData::U8(more)) => append(all, first, more),
+            // The first batch of all: one model has one element type.
+            (all, one) => all.clone_from(one),
+        }
+        batch.shape.clone_from(&tensor.shape);
     }
-    match &mut batch.data {
-        TensorData::F32(all) => {
-            join(all, jobs, |data| if let TensorData::F32(data) = data { data } else { &[] })
-        }
-        TensorData::F16(all) => {
-            join(all, jobs, |data| if let TensorData::F16(data) = data { data } else { &[] })
-        }
-        TensorData::U8(all) => {
-            join(all, jobs, |data| if let TensorData::U8(data) = data { data } else { &[] })
-        }
+    if let Some(entries) = batch.shape.first_mut() {
+        *entries = jobs.len();
     }
     batch
 }
 
-/// One model has one element type: `of` gives its elements.
-fn join<T: Copy>(all: &mut Vec<T>, jobs: &[Job], of: impl Fn(&TensorData) -> &[T]) {
-    all.clear();
-    jobs.iter().for_each(|job| all.extend_from_slice(of(&job.tensor.data)));
+/// The first in place of what was there, the others behind it.
+fn append<T: Copy>(all: &mut Vec<T>, first: bool, more: &[T]) {
+    if first {
+        all.clear();
+    }
+    all.extend_from_slice(more);
 }
 
 #[cfg(test)]

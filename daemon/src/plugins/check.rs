@@ -95,6 +95,7 @@ impl Rules<'_> {
 
     /// Each object's model is one of the stream's, and its class one of the model's.
     fn classes(&self, models: &[u32], classes: &[u32]) -> Result<(), String> {
+        // Nothing to compare, as on most frames: comparing nothing costs a tenth of the call.
         if models.is_empty() {
             return Ok(());
         }

@@ -172,18 +172,7 @@ impl Preprocessor {
         check(picture)?;
         let shape = self.shape(rects.len());
         let entry = shape[1..].iter().product::<usize>();
-        if tensor.element() != self.element {
-            *tensor = Tensor::zeros(self.element, &shape);
-        } else if tensor.shape != shape {
-            tensor.padding = None;
-            tensor.shape.clear();
-            tensor.shape.extend(shape);
-            match &mut tensor.data {
-                TensorData::F32(data) => data.resize(entry * rects.len(), 0.0),
-                TensorData::F16(data) => data.resize(entry * rects.len(), half::f16::ZERO),
-                TensorData::U8(data) => data.resize(entry * rects.len(), 0),
-            }
-        }
+        tensor.fit(self.element, &shape);
         let padded = tensor.padding.take();
         tensor.padding = match &mut tensor.data {
             TensorData::F32(data) => self.fill(picture, rects, data, entry, padded),
@@ -221,7 +210,8 @@ impl Preprocessor {
                 interleaved: self.input.layout == Layout::Nhwc,
             };
             padding = Some(Padding { by: self.id, around: [plan.left, plan.top, plan.width, plan.height] });
-            if rects.len() > 1 || padding != padded {
+            // Known of single entries only.
+            if padding != padded {
                 target.pad(plan, folds);
             }
             cpu::entry(self.isa, picture, plan, folds, &mut self.scratch, &mut target);

@@ -1,6 +1,6 @@
 //! The floor of the CPU lane: decoding alone, and decoding with inference and nothing else.
 //!
-//! In: a video. Out: CPU seconds a frame of this process, in which nothing else works meanwhile. The decoder is the one
+//! In: a video. Out: CPU seconds of this process, in which nothing else works meanwhile. The decoder is the one
 //! that the daemon takes, set as the daemon sets it, and its frames are not copied. Pipelines are stopped before this
 //! returns.
 
@@ -86,7 +86,7 @@ fn decoding(file: &Path, each: impl Fn() + Send + Sync + 'static) -> anyhow::Res
     Ok(pipeline)
 }
 
-/// Decodes a file into nothing: frames, and CPU seconds for each.
+/// Decodes a file into nothing: frames, and CPU seconds.
 pub fn decode(file: &Path) -> anyhow::Result<(u64, f64)> {
     let count = Arc::new(AtomicU64::new(0));
     let counted = Arc::clone(&count);
@@ -98,11 +98,11 @@ pub fn decode(file: &Path) -> anyhow::Result<(u64, f64)> {
     let spent = process_cpu().saturating_sub(begun);
     let frames = count.load(Ordering::Relaxed);
     ensure!(frames > 0, "{}: no frame came out", file.display());
-    Ok((frames, spent.as_secs_f64() / frames as f64))
+    Ok((frames, spent.as_secs_f64()))
 }
 
-/// Decodes a file into nothing and runs the model once for each frame meanwhile: CPU seconds a frame. What this
-/// costs more than both alone is the machine's: caches and cores that the two share.
+/// Decodes a file into nothing and runs the model once for each frame meanwhile: CPU seconds. What this costs
+/// more than both alone is the machine's: caches and cores that the two share.
 pub fn together(file: &Path, inference: &mut Inference, tensor: &Tensor) -> anyhow::Result<f64> {
     // As many frames ahead as the daemon lets in.
     let (ready, frames) = sync_channel(4);
@@ -111,20 +111,17 @@ pub fn together(file: &Path, inference: &mut Inference, tensor: &Tensor) -> anyh
         let _ = ready.send(());
     })?;
     let begun = process_cpu();
-    let count = std::thread::scope(|scope| {
+    std::thread::scope(|scope| {
         let player = scope.spawn(|| {
             let played = play(&pipeline);
             // The pipeline holds the channel's other end.
             drop(pipeline);
             played
         });
-        let mut count = 0_u32;
         for () in frames {
             inference.run(tensor)?;
-            count += 1;
         }
-        player.join().map_err(|_| anyhow::anyhow!("the player panicked"))??;
-        anyhow::Ok(count)
+        player.join().map_err(|_| anyhow::anyhow!("the player panicked"))?
     })?;
-    Ok(process_cpu().saturating_sub(begun).as_secs_f64() / f64::from(count.max(1)))
+    Ok(process_cpu().saturating_sub(begun).as_secs_f64())
 }

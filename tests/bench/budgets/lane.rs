@@ -19,7 +19,7 @@ use crate::figures::{line, process_cpu};
 use crate::floor::{cut, decode, together};
 use crate::inference::Inference;
 use crate::small;
-use crate::whole::{Spent, daemon};
+use crate::whole::{Spent, a_frame, daemon};
 
 /// Floor and daemon take so many turns; the turn with the middle ratio counts.
 const ROUNDS: usize = 3;
@@ -102,19 +102,16 @@ fn video(name: &str, file: &Path, model: &Model, inference: &mut Inference) -> a
         let (count, before) = decode(&short)?;
         let (tensor, preprocess) = preprocess(&picture, model)?;
         let run_before = inference.seconds(&tensor, RUNS)?;
-        let (first, beginning_each) = decode(&beginning)?;
+        let (first, begun) = decode(&beginning)?;
         ensure!(count > first, "a video of {count} frames: the beginning of {first} is all of it");
-        let begun = daemon(&beginning, &model.folder, folder.path(), first)?;
-        let daemon = daemon(&short, &model.folder, folder.path(), count)?.a_frame(&begun, count - first);
-        // What the frames after the beginning cost each, from what all cost each.
-        let rest = |each: f64, beginning: f64| {
-            (each * count as f64 - beginning * first as f64) / (count - first) as f64
-        };
-        let both_beginning = together(&beginning, inference, &tensor)?;
-        let together = rest(together(&short, inference, &tensor)?, both_beginning);
+        let rest = count - first;
+        let daemon_begun = daemon(&beginning, &model.folder, folder.path(), first)?;
+        let daemon = daemon(&short, &model.folder, folder.path(), count)?.a_frame(&daemon_begun, rest);
+        let both_begun = together(&beginning, inference, &tensor)?;
+        let together = a_frame(together(&short, inference, &tensor)?, both_begun, rest);
         let run_after = inference.seconds(&tensor, RUNS)?;
         let (_, after) = decode(&short)?;
-        let decode = rest((before + after) / 2.0, beginning_each);
+        let decode = a_frame((before + after) / 2.0, begun, rest);
         let inference = (run_before + run_after) / 2.0;
         rounds.push(Round {
             ratio: daemon.all / (decode + inference),

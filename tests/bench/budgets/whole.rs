@@ -29,12 +29,18 @@ pub struct Spent {
     pub reader: f64,
 }
 
+/// What a frame costs, from what a video costs and the beginning of the same video, which is shorter by so many frames.
+/// What comes once in a video (plugin folders, decoder and model warm up) is in both, and has budgets of its own.
+#[must_use]
+pub fn a_frame(whole: f64, beginning: f64, frames: u64) -> f64 {
+    (whole - beginning) / frames as f64
+}
+
 impl Spent {
-    /// What a frame costs, from what a video costs and the beginning of the same video. What comes once in a video
-    /// (plugin folders, decoder and model warm up) is in both, and has budgets of its own.
+    /// As [`a_frame`], of each part.
     #[must_use]
     pub fn a_frame(&self, beginning: &Self, frames: u64) -> Self {
-        let each = |part: fn(&Self) -> f64| (part(self) - part(beginning)) / frames as f64;
+        let each = |part: fn(&Self) -> f64| a_frame(part(self), part(beginning), frames);
         Self {
             all: each(|it| it.all),
             inference: each(|it| it.inference),

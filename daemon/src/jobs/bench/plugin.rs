@@ -17,6 +17,9 @@ use crate::plugins::{Compiler, StreamPlugins};
 
 /// Objects of a full frame.
 const FULL: usize = 1000;
+/// Budgets, nanoseconds: a call with no objects, and each further object.
+const CALL: f64 = 1000.0;
+const OBJECT: f64 = 10.0;
 /// Calls between two looks at the clock.
 const GROUP: u64 = 8;
 /// Objects of a busy frame.
@@ -86,14 +89,14 @@ pub fn run(args: &PluginArgs) -> anyhow::Result<()> {
         return Ok(());
     }
     let judged = |found: f64, budget: f64| if found <= budget { "met" } else { "MISSED" };
-    let (call, each) = (judged(found.empty, 1000.0), judged(found.each, 10.0));
-    println!("plugin call, no objects     {:8.0} ns    budget 1000: {call}", found.empty);
+    let (call, each) = (judged(found.empty, CALL), judged(found.each, OBJECT));
+    println!("plugin call, no objects     {:8.0} ns    budget {CALL}: {call}", found.empty);
     println!(
-        "each object, in and out     {:8.2} ns    budget 10: {each}; copying alone {:.2}",
+        "each object, in and out     {:8.2} ns    budget {OBJECT}: {each}; copying alone {:.2}",
         found.each, found.floor_each
     );
     println!("plugin call, {BUSY} objects     {:8.0} ns", found.busy);
-    if found.empty > 1000.0 || found.each > 10.0 {
+    if found.empty > CALL || found.each > OBJECT {
         println!(
             "    why: eleven lists cross the boundary on every call, sixteen where objects come back, each lowered or lifted, bounded and allocated by itself; \
              what an object costs is its 36 bytes copied four times and turned from columns into a struct and back"
