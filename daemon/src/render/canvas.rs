@@ -7,14 +7,11 @@ use crate::flow::Size;
 
 use super::color::Ycc;
 use super::placement::Area;
-
-/// Full coverage.
-pub(super) const FULL: u32 = 256;
+use super::surface::{FULL, Surface};
 
 /// The planes of one NV12 picture, tightly packed.
 pub(super) struct Canvas<'a> {
-    /// Nothing outside it is drawn.
-    pub clip: Area,
+    clip: Area,
     width: usize,
     chroma_width: usize,
     luma: &'a mut [u8],
@@ -49,7 +46,7 @@ impl<'a> Canvas<'a> {
     /// Blends a colour over an area; `cover(x, y)` says how much of it, 0 to [`FULL`].
     ///
     /// A chroma sample takes the mean coverage of the up to four pixels it belongs to.
-    pub(super) fn paint(&mut self, area: Area, color: Ycc, cover: impl Fn(i32, i32) -> u32) {
+    fn paint(&mut self, area: Area, color: Ycc, cover: impl Fn(i32, i32) -> u32) {
         let area = area.intersect(&self.clip);
         if area.width() == 0 || area.height() == 0 {
             return;
@@ -82,9 +79,18 @@ impl<'a> Canvas<'a> {
         let down = if cell_y * 2 + 1 < height { 2 } else { 1 };
         across * down
     }
+}
 
-    /// Blends a colour evenly over an area.
-    pub(super) fn rectangle(&mut self, area: Area, color: Ycc, alpha: u32) {
+impl Surface for Canvas<'_> {
+    fn clip(&self) -> Area {
+        self.clip
+    }
+
+    fn set_clip(&mut self, clip: Area) {
+        self.clip = clip;
+    }
+
+    fn rectangle(&mut self, area: Area, color: Ycc, alpha: u32) {
         let area = area.intersect(&self.clip);
         if area.width() == 0 || area.height() == 0 {
             return;
@@ -110,21 +116,12 @@ impl<'a> Canvas<'a> {
         }
     }
 
-    /// The outline of an area, `width` pixels wide, inside it.
-    pub(super) fn frame(&mut self, area: Area, width: i32, color: Ycc, alpha: u32) {
-        let Area { left, top, right, bottom } = area;
-        if area.width() <= 2 * width || area.height() <= 2 * width {
-            self.rectangle(area, color, alpha);
-            return;
-        }
-        self.rectangle(Area::new(left, top, right, top + width), color, alpha);
-        self.rectangle(Area::new(left, bottom - width, right, bottom), color, alpha);
-        self.rectangle(Area::new(left, top + width, left + width, bottom - width), color, alpha);
-        self.rectangle(Area::new(right - width, top + width, right, bottom - width), color, alpha);
+    fn glyph(&mut self, area: Area, color: Ycc, _: char, cover: &[u16]) {
+        let width = area.width();
+        self.paint(area, color, |x, y| u32::from(cover[((y - area.top) * width + x - area.left) as usize]));
     }
 
-    /// A straight line with round ends and smooth edges.
-    pub(super) fn line(&mut self, from: (f32, f32), to: (f32, f32), width: f32, color: Ycc) {
+    fn line(&mut self, from: (f32, f32), to: (f32, f32), width: f32, color: Ycc) {
         let reach = width / 2.0 + 1.0;
         let (dx, dy) = (to.0 - from.0, to.1 - from.1);
         let length2 = dx * dx + dy * dy;

@@ -45,6 +45,7 @@ struct Job {
     int reserved;
     Axis luma_x, luma_y, chroma_x, chroma_y;
     Fold folds[3];
+    int end;
 };
 
 // The input.
