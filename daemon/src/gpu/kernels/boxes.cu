@@ -105,7 +105,7 @@ DEVICE void push(const Sink& sink, int entry, int anchor, int label, float score
 
 // YOLOX and YOLO v5: anchors × (box of 4, objectness, class scores); the score is objectness × class score.
 KERNEL3(boxes_rows, Rows, rows, Sink, sink, int, entries) {
-    if (at.x >= rows.anchors || at.y >= entries) {
+    if (at.x >= rows.anchors || at.y >= entries || at.z > 0) {
         return;
     }
     const float* anchor = rows.output + (static_cast<long long>(at.y) * rows.anchors + at.x) * rows.step;
@@ -122,7 +122,7 @@ KERNEL3(boxes_rows, Rows, rows, Sink, sink, int, entries) {
 
 // YOLO v8 to v12: (box of 4, class scores) × anchors.
 KERNEL3(boxes_columns, Columns, columns, Sink, sink, int, entries) {
-    if (at.x >= columns.anchors || at.y >= entries) {
+    if (at.x >= columns.anchors || at.y >= entries || at.z > 0) {
         return;
     }
     const long long step = columns.anchors;
@@ -144,7 +144,7 @@ KERNEL3(boxes_columns, Columns, columns, Sink, sink, int, entries) {
 
 // YOLO end-to-end: objects × (two corners, score, class).
 KERNEL3(boxes_corners, Rows, rows, Sink, sink, int, entries) {
-    if (at.x >= rows.anchors || at.y >= entries) {
+    if (at.x >= rows.anchors || at.y >= entries || at.z > 0) {
         return;
     }
     const float* object = rows.output + (static_cast<long long>(at.y) * rows.anchors + at.x) * rows.step;
@@ -156,7 +156,7 @@ KERNEL3(boxes_corners, Rows, rows, Sink, sink, int, entries) {
 
 // NanoDet: class scores and distances as distributions (4 × bins values), for each stride; x over all strides' anchors.
 KERNEL3(boxes_grids, Grids, grids, Sink, sink, int, entries) {
-    if (at.y >= entries) {
+    if (at.y >= entries || at.z > 0) {
         return;
     }
     int anchor = at.x;

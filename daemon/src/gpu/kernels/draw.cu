@@ -83,7 +83,8 @@ DEVICE int blend(int sample, int color, int alpha) { return (sample * (256 - alp
 
 KERNEL2(draw_nv12, Marks, list, Canvas, canvas) {
     const int cells = 16;
-    if (at.x / (cells * cells) >= list.count) {
+    // A second thread at the same place would blend twice.
+    if (at.x / (cells * cells) >= list.count || at.y > 0 || at.z > 0) {
         return;
     }
     const Tile tile = list.tiles[at.x / (cells * cells)];

@@ -75,7 +75,7 @@ DEVICE unsigned char scaled(const unsigned char* samples, int pitch, int bytes, 
 
 KERNEL1(view_nv12, View, view) {
     const Canvas& out = view.out;
-    if (at.x >= (out.width + 1) / 2 || at.y >= (out.height + 1) / 2) {
+    if (at.x >= (out.width + 1) / 2 || at.y >= (out.height + 1) / 2 || at.z > 0) {
         return;
     }
     for (int y = 2 * at.y; y < least(2 * at.y + 2, out.height); ++y) {
