@@ -15,7 +15,7 @@ use crate::gpu::params::{Columns, Grid, Grids, Rows, Sink};
 const HEAD: usize = 3;
 
 /// What to launch for a model's outputs.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Boxes {
     /// The first argument, which also says which kernel.
     pub layout: Layout,
@@ -26,7 +26,7 @@ pub struct Boxes {
 }
 
 /// The kernels' first arguments.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Layout {
     /// YOLOX and YOLO v5.
     Rows(Rows),
@@ -35,7 +35,7 @@ pub enum Layout {
     /// YOLO end-to-end.
     Corners(Rows),
     /// NanoDet.
-    Grids(Grids),
+    Grids(Box<Grids>),
 }
 
 impl Layout {
@@ -130,7 +130,7 @@ impl Decoder {
                     };
                     total += anchors;
                 }
-                (Layout::Grids(grids), total, 4 * nanodet.bins, nanodet.threshold)
+                (Layout::Grids(Box::new(grids)), total, 4 * nanodet.bins, nanodet.threshold)
             }
             Kind::Classes(_) => return None,
         };

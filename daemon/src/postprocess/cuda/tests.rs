@@ -59,7 +59,7 @@ fn by_kernel(
             launch(name, threads, &[argument(rows), rest[0], rest[1]])
         }
         Layout::Columns(columns) => launch(name, threads, &[argument(columns), rest[0], rest[1]]),
-        Layout::Grids(grids) => launch(name, threads, &[argument(grids), rest[0], rest[1]]),
+        Layout::Grids(grids) => launch(name, threads, &[argument(grids.as_ref()), rest[0], rest[1]]),
     }
     let entry = boxes.anchors * boxes.record();
     let mut all = Vec::new();
