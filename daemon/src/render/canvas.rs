@@ -6,6 +6,7 @@
 use crate::flow::Size;
 
 use super::color::Ycc;
+use super::font::Glyph;
 use super::placement::Area;
 use super::surface::{FULL, Surface};
 
@@ -13,6 +14,7 @@ use super::surface::{FULL, Surface};
 pub(super) struct Canvas<'a> {
     clip: Area,
     width: usize,
+    height: usize,
     chroma_width: usize,
     luma: &'a mut [u8],
     chroma: &'a mut [u8],
@@ -22,7 +24,9 @@ impl<'a> Canvas<'a> {
     /// A canvas over planes of this size.
     pub(super) fn new(size: Size, luma: &'a mut [u8], chroma: &'a mut [u8]) -> Self {
         let clip = Area::new(0, 0, size.width as i32, size.height as i32);
-        Self { clip, width: size.width as usize, chroma_width: size.width.div_ceil(2) as usize, luma, chroma }
+        let [width, height, chroma_width] =
+            [size.width, size.height, size.width.div_ceil(2)].map(|length| length as usize);
+        Self { clip, width, height, chroma_width, luma, chroma }
     }
 
     /// Every sample: one luma, one value for both kinds of chroma.
@@ -59,25 +63,31 @@ impl<'a> Canvas<'a> {
                 for y in top..bottom {
                     for x in left..right {
                         let alpha = cover(x, y);
+                        if alpha == 0 {
+                            continue;
+                        }
                         total += alpha;
                         blend(&mut self.luma[y as usize * self.width + x as usize], color.y, alpha);
                     }
                 }
+                // Most of a glyph's and a line's surroundings they leave alone.
+                if total == 0 {
+                    continue;
+                }
                 let cell = (cell_y as usize * self.chroma_width + cell_x as usize) * 2;
                 // At an odd edge of the picture a chroma sample has fewer than four pixels.
-                let pixels = self.pixels(cell_x, cell_y);
-                blend(&mut self.chroma[cell], color.cb, total / pixels);
-                blend(&mut self.chroma[cell + 1], color.cr, total / pixels);
+                let share = total >> self.pixels(cell_x, cell_y);
+                blend(&mut self.chroma[cell], color.cb, share);
+                blend(&mut self.chroma[cell + 1], color.cr, share);
             }
         }
     }
 
-    /// Pixels that share a chroma sample.
+    /// Pixels that share a chroma sample, as a power of two.
     fn pixels(&self, cell_x: i32, cell_y: i32) -> u32 {
-        let height = (self.luma.len() / self.width) as i32;
-        let across = if cell_x * 2 + 1 < self.width as i32 { 2 } else { 1 };
-        let down = if cell_y * 2 + 1 < height { 2 } else { 1 };
-        across * down
+        let across = cell_x as usize * 2 + 1 < self.width;
+        let down = cell_y as usize * 2 + 1 < self.height;
+        u32::from(across) + u32::from(down)
     }
 }
 
@@ -108,7 +118,7 @@ impl Surface for Canvas<'_> {
             let rows = covered(cell_y, area.top, area.bottom);
             for cell_x in area.left / 2..(area.right + 1) / 2 {
                 let pixels = (rows * covered(cell_x, area.left, area.right)) as u32;
-                let share = alpha * pixels / self.pixels(cell_x, cell_y);
+                let share = (alpha * pixels) >> self.pixels(cell_x, cell_y);
                 let cell = (cell_y as usize * self.chroma_width + cell_x as usize) * 2;
                 blend(&mut self.chroma[cell], color.cb, share);
                 blend(&mut self.chroma[cell + 1], color.cr, share);
@@ -116,9 +126,10 @@ impl Surface for Canvas<'_> {
         }
     }
 
-    fn glyph(&mut self, area: Area, color: Ycc, _: char, cover: &[u16]) {
-        let width = area.width();
-        self.paint(area, color, |x, y| u32::from(cover[((y - area.top) * width + x - area.left) as usize]));
+    fn glyph(&mut self, area: Area, color: Ycc, _: char, glyph: &Glyph) {
+        let Area { left, top, right, .. } = area;
+        let (width, cover) = (right - left, &glyph.cover);
+        self.paint(area, color, |x, y| u32::from(cover[((y - top) * width + x - left) as usize]));
     }
 
     fn line(&mut self, from: (f32, f32), to: (f32, f32), width: f32, color: Ycc) {

@@ -235,8 +235,8 @@ fn ink(font: &mut Font, text: &str, corner: (i32, i32), color: Ycc, canvas: &mut
             return;
         }
         if character != ' ' {
-            let cover = &font.glyph(character).cover;
-            canvas.glyph(Area::new(x, y, x + width, y + height), color, character, cover);
+            let glyph = font.glyph(character);
+            canvas.glyph(Area::new(x, y, x + width, y + height), color, character, glyph);
         }
         x += width;
     }

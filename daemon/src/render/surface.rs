@@ -4,6 +4,7 @@
 //! ones. Whatever lies outside the clip is left alone; nothing fails.
 
 use super::color::Ycc;
+use super::font::Glyph;
 use super::placement::Area;
 
 /// Full coverage.
@@ -23,9 +24,8 @@ pub(super) trait Surface {
     /// A straight line with round ends and smooth edges.
     fn line(&mut self, from: (f32, f32), to: (f32, f32), width: f32, color: Ycc);
 
-    /// A character that fills an area, with its coverage of each pixel, row by row. The same character in an area of
-    /// the same size always has the same coverage.
-    fn glyph(&mut self, area: Area, color: Ycc, character: char, cover: &[u16]);
+    /// A character that fills an area; in an area of the same size it always has the same glyph.
+    fn glyph(&mut self, area: Area, color: Ycc, character: char, glyph: &Glyph);
 
     /// The outline of an area, `width` pixels wide, inside it.
     fn frame(&mut self, area: Area, width: i32, color: Ycc, alpha: u32) {

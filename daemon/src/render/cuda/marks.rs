@@ -9,6 +9,7 @@ use crate::flow::Size;
 use crate::gpu::block::Block;
 use crate::gpu::params::{Mark, Marks, Tile};
 use crate::render::color::Ycc;
+use crate::render::font::Glyph;
 use crate::render::placement::Area;
 use crate::render::surface::Surface;
 
@@ -188,8 +189,8 @@ impl Surface for Recorder<'_> {
         self.add(area, color, Mark::LINE, mark);
     }
 
-    fn glyph(&mut self, area: Area, color: Ycc, character: char, cover: &[u16]) {
-        let first = self.glyphs.place((area.width(), area.height(), character), cover);
+    fn glyph(&mut self, area: Area, color: Ycc, character: char, glyph: &Glyph) {
+        let first = self.glyphs.place((area.width(), area.height(), character), &glyph.cover);
         let mark = Mark {
             cell_left: area.left,
             cell_top: area.top,
