@@ -4,6 +4,7 @@
 #   make test      all tests
 #   make accept    the acceptance: twenty rendered scenes through the whole daemon (a quarter of an hour)
 #   make bench     the CPU budgets, as ratios measured in one run
+#   make ptx       compile the GPU's kernels again, after a change of daemon/src/gpu/kernels
 #   make lint      rustfmt --check, clippy -D warnings
 #   make audit     what can be said of the dependency tree offline
 #   make fmt doc   format; build the documentation
@@ -29,7 +30,7 @@ MACHINE := $(shell uname -m)
 
 export ORT_DYLIB_PATH := $(CURDIR)/$(ONNXRUNTIME)
 
-.PHONY: help setup setup-train build plugins run demo test soft-driver accept bench fmt lint doc audit train clean
+.PHONY: help setup setup-train build plugins run demo test soft-driver ptx accept bench fmt lint doc audit train clean
 
 help:
 	@sed -n '/^#   make/s/^# *//p' Makefile
@@ -96,6 +97,27 @@ target/cuda/libcuda.so.1: $(SOFT_DRIVER:%=tests/cuda/%.c) tests/cuda/soft.h test
 target/cuda/libnvcuvid.so.1: tests/cuda/nvcuvid.c
 	@mkdir -p $(@D)
 	$(SOFT_CC) -Wl,-soname,$(@F) -o $@ $<
+
+# The GPU's kernels for the software driver, which runs them on the host.
+KERNELS := tensor view draw boxes
+KERNEL_DIR := daemon/src/gpu/kernels
+
+soft-driver: target/cuda/kernels.so
+
+target/cuda/kernels.so: $(KERNELS:%=$(KERNEL_DIR)/%.cu) $(KERNEL_DIR)/common.h
+	@mkdir -p $(@D)
+	for k in $(KERNELS); do c++ -x c++ -std=c++14 -O2 -ffp-contract=off -fno-math-errno -Wall -Wextra -Werror -fPIC -c $(KERNEL_DIR)/$$k.cu -o $(@D)/$$k.o; done
+	c++ -shared -o $@ $(KERNELS:%=$(@D)/%.o)
+
+# The kernels as PTX, which the tree holds: only who changes a kernel needs clang. The first line says of which sources.
+PTX_FLAGS := -x cuda --cuda-device-only -nocudainc -nocudalib -S -std=c++14 -O3 -ffp-contract=off -fno-math-errno \
+  -Wall -Wextra -Werror --cuda-gpu-arch=sm_60 -Xclang -target-feature -Xclang +ptx60
+
+ptx:
+	@command -v clang-14 >/dev/null || { $(SUDO) apt-get update -q && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends clang-14; }
+	for k in $(KERNELS); do clang-14 $(PTX_FLAGS) $(KERNEL_DIR)/$$k.cu -o $(KERNEL_DIR)/$$k.body && \
+	  { echo "// common.h and $$k.cu, SHA-256 $$(cat $(KERNEL_DIR)/common.h $(KERNEL_DIR)/$$k.cu | sha256sum | cut -d' ' -f1)"; cat $(KERNEL_DIR)/$$k.body; } > $(KERNEL_DIR)/$$k.ptx && \
+	  rm $(KERNEL_DIR)/$$k.body || exit 1; done
 
 accept: build
 	WATCHPOST_ACCEPT=all $(CARGO) test --release --locked -p e2e --test scenarios accept -- --nocapture

@@ -33,6 +33,8 @@ const UNSAFE_FILES: &[(&str, &str)] = &[
     ("plugin-sdk/rust/src/bindings.rs", "wit-bindgen's generated bindings of the plugin contract"),
     ("daemon/src/infer/version.rs", "asks ONNX Runtime's library for its version, which ort keeps to itself"),
     ("tests/misbehave/examples/minimal.rs", "wit-bindgen's generated bindings of the world minimal"),
+    ("daemon/src/gpu/block.rs", "looks at kernels' arguments and tables as bytes, to copy them to the GPU"),
+    ("daemon/src/gpu/host.rs", "tests only: calls the kernels, compiled for the host"),
     ("daemon/src/preprocess/simd.rs", "calls kernels compiled for AVX2 and AVX-512, and gathers"),
 ];
 

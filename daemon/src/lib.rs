@@ -20,6 +20,8 @@ pub mod share;
 pub mod flow;
 pub mod telemetry;
 
+pub mod gpu;
+
 pub mod encode;
 pub mod infer;
 pub mod ingest;

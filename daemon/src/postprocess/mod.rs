@@ -6,6 +6,7 @@
 //! its scratch memory. Decoding a tensor of another shape than the trial's gives nothing.
 
 mod classes;
+mod cuda;
 mod nanodet;
 mod nms;
 #[cfg(test)]
@@ -16,6 +17,7 @@ mod yolox;
 use crate::config::manifest::Decoder as Manifest;
 use crate::flow::{Letterbox, Objects, Rect, Score, Size, Tensor};
 
+pub use cuda::{Boxes, Layout, Overflow};
 pub use nms::{Candidate, suppress};
 
 /// Most objects of one frame; the strongest are kept.
@@ -155,6 +157,11 @@ impl Decoder {
             Kind::Nanodet(nanodet) => nanodet.candidates(&entries, &mut sink),
             Kind::Classes(_) => return 0,
         }
+        self.suppressed(letterbox, model, objects)
+    }
+
+    /// What NMS leaves of the candidates, as objects.
+    fn suppressed(&mut self, letterbox: &Letterbox, model: u32, objects: &mut Objects) -> usize {
         suppress(&mut self.candidates, self.nms, MAX_OBJECTS);
         let before = objects.len();
         for candidate in &self.candidates {

@@ -12,29 +12,29 @@ use crate::flow::Rect;
 /// The decoder of one NanoDet model.
 #[derive(Debug)]
 pub(super) struct Nanodet {
-    threshold: f32,
+    pub threshold: f32,
     classes: usize,
-    bins: usize,
+    pub bins: usize,
     /// Where in its cell an anchor stands: this times (stride − 1).
     middle: f32,
-    grids: Vec<Grid>,
+    pub grids: Vec<Grid>,
 }
 
 #[derive(Debug)]
-struct Grid {
+pub(super) struct Grid {
     stride: f32,
-    columns: usize,
-    rows: usize,
-    scores: Part,
-    distances: Part,
+    pub columns: usize,
+    pub rows: usize,
+    pub scores: Part,
+    pub distances: Part,
 }
 
 /// Where the values of a grid's anchors are: in which output, from which element, how far apart.
 #[derive(Debug, Clone, Copy)]
-struct Part {
-    output: usize,
-    start: usize,
-    step: usize,
+pub(super) struct Part {
+    pub output: usize,
+    pub start: usize,
+    pub step: usize,
 }
 
 impl Nanodet {
@@ -144,15 +144,33 @@ impl Nanodet {
                 }
                 let start = grid.distances.start + anchor * grid.distances.step;
                 let sides = &distances[start..start + 4 * self.bins];
-                let mut sides = sides.chunks_exact(self.bins).map(|bins| expectation(bins) * grid.stride);
-                let mut side = || sides.next().unwrap_or(0.0);
-                let (left, top, right, bottom) = (side(), side(), side(), side());
-                let middle = self.middle * (grid.stride - 1.0);
-                let x = (anchor % grid.columns) as f32 * grid.stride + middle;
-                let y = (anchor / grid.columns) as f32 * grid.stride + middle;
-                sink.push(class, score, Rect::from_corners(x - left, y - top, x + right, y + bottom));
+                sink.push(class, score, self.corners(grid, anchor, sides));
             }
         }
+    }
+
+    /// Bounds of a grid's anchor from its distances' distributions.
+    fn corners(&self, grid: &Grid, anchor: usize, sides: &[f32]) -> Rect {
+        let mut sides = sides.chunks_exact(self.bins).map(|bins| expectation(bins) * grid.stride);
+        let mut side = || sides.next().unwrap_or(0.0);
+        let (left, top, right, bottom) = (side(), side(), side(), side());
+        let middle = self.middle * (grid.stride - 1.0);
+        let x = (anchor % grid.columns) as f32 * grid.stride + middle;
+        let y = (anchor / grid.columns) as f32 * grid.stride + middle;
+        Rect::from_corners(x - left, y - top, x + right, y + bottom)
+    }
+
+    /// Bounds of anchor `index`, counted over all grids, from its `4 × bins` distances; `None` where there is none.
+    pub(super) fn bounds(&self, index: usize, sides: &[f32]) -> Option<Rect> {
+        let mut index = index;
+        for grid in &self.grids {
+            let anchors = grid.columns * grid.rows;
+            if index < anchors {
+                return Some(self.corners(grid, index, sides));
+            }
+            index -= anchors;
+        }
+        None
     }
 }
 

@@ -10,12 +10,12 @@ use crate::flow::Rect;
 /// The decoder of one YOLO model.
 #[derive(Debug)]
 pub(super) struct Yolo {
-    threshold: f32,
-    form: Form,
+    pub threshold: f32,
+    pub form: Form,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Form {
+pub(super) enum Form {
     /// N, A, 5 + classes.
     V5 { values: usize },
     /// N, 4 + classes, A.
@@ -91,6 +91,12 @@ impl Yolo {
                 }
             }
         }
+    }
+
+    /// Bounds from the first four values of an anchor or object.
+    pub(super) fn bounds(&self, values: &[f32]) -> Rect {
+        let [a, b, c, d] = [0, 1, 2, 3].map(|index| values[index]);
+        if self.form == Form::EndToEnd { Rect::from_corners(a, b, c, d) } else { centered(a, b, c, d) }
     }
 
     /// Class scores lie in rows of all anchors: the rows are read through once, and only anchors that pass are

@@ -10,7 +10,7 @@ use crate::flow::Rect;
 /// The decoder of one YOLOX model.
 #[derive(Debug)]
 pub(super) struct Yolox {
-    threshold: f32,
+    pub threshold: f32,
     classes: usize,
     grids: Vec<Grid>,
 }
@@ -67,13 +67,37 @@ impl Yolox {
                     if score < self.threshold {
                         continue;
                     }
-                    let (width, height) = (anchor[2].exp() * grid.stride, anchor[3].exp() * grid.stride);
-                    let x = (anchor[0] + column as f32) * grid.stride;
-                    let y = (anchor[1] + row as f32) * grid.stride;
-                    let bounds = Rect::new(x - width / 2.0, y - height / 2.0, width, height);
+                    let bounds = grid.bounds(column, row, anchor);
                     sink.push(class, score, bounds);
                 }
             }
         }
+    }
+
+    /// Bounds of anchor `index`, counted over all grids, from the first values of its row; `None` where there is none.
+    pub(super) fn bounds(&self, index: usize, values: &[f32]) -> Option<Rect> {
+        let mut index = index;
+        for grid in &self.grids {
+            let anchors = grid.columns * grid.rows;
+            if index < anchors {
+                return Some(grid.bounds(index % grid.columns, index / grid.columns, values));
+            }
+            index -= anchors;
+        }
+        None
+    }
+
+    /// Anchors, and values of each.
+    pub(super) fn shape(&self) -> (usize, usize) {
+        (self.grids.iter().map(|grid| grid.columns * grid.rows).sum(), 5 + self.classes)
+    }
+}
+
+impl Grid {
+    fn bounds(&self, column: usize, row: usize, values: &[f32]) -> Rect {
+        let (width, height) = (values[2].exp() * self.stride, values[3].exp() * self.stride);
+        let x = (values[0] + column as f32) * self.stride;
+        let y = (values[1] + row as f32) * self.stride;
+        Rect::new(x - width / 2.0, y - height / 2.0, width, height)
     }
 }

@@ -71,6 +71,21 @@ pub fn folds(input: &Input, color: Colorimetry, format: PixelFormat) -> Vec<Fold
         .collect()
 }
 
+/// Folds, and the colorimetry and format they were made for.
+pub type Known = (Colorimetry, PixelFormat, Vec<Fold>);
+
+/// The folds of an input for pictures like this one: those known already, where they fit.
+pub fn kept<'a>(
+    known: &'a mut Option<Known>,
+    input: &Input,
+    color: Colorimetry,
+    format: PixelFormat,
+) -> &'a [Fold] {
+    let same = known.take().filter(|known| (known.0, known.1) == (color, format));
+    let (.., folds) = &*known.insert(same.unwrap_or_else(|| (color, format, folds(input, color, format))));
+    folds
+}
+
 /// A per-channel number of the manifest: none is the default, one is for all.
 fn pick(values: &[f32], channel: usize, default: f32) -> f32 {
     match values {

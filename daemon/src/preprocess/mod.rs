@@ -12,6 +12,7 @@
 mod axis;
 mod color;
 mod cpu;
+mod cuda;
 mod kernels;
 mod letterbox;
 mod plan;
@@ -20,16 +21,14 @@ mod store;
 #[cfg(test)]
 mod tests;
 
+pub use cuda::Tables;
 pub use letterbox::place;
 pub use simd::Isa;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::config::manifest::{Channels, Input, Layout};
-use crate::flow::{
-    Colorimetry, ElementType, Letterbox, Padding, Picture, PixelFormat, Rect, Size, Tensor, TensorData,
-};
-use color::Fold;
+use crate::flow::{ElementType, Letterbox, Padding, Picture, PixelFormat, Rect, Size, Tensor, TensorData};
 use cpu::Scratch;
 use plan::Cache;
 use store::{Element, Target};
@@ -83,7 +82,7 @@ pub struct Preprocessor {
     isa: Isa,
     cache: Cache,
     scratch: Scratch,
-    folds: Option<(Colorimetry, PixelFormat, Vec<Fold>)>,
+    folds: Option<color::Known>,
     /// Tells this preprocessor's tensors from those of others.
     id: u64,
 }
@@ -191,13 +190,7 @@ impl Preprocessor {
         padded: Option<Padding>,
     ) -> Result<Option<Padding>, PreprocessError> {
         let mut padding = None;
-        let known = self
-            .folds
-            .take()
-            .filter(|(color, format, _)| *color == picture.color && *format == picture.format);
-        let (.., folds) = &*self.folds.insert(known.unwrap_or_else(|| {
-            (picture.color, picture.format, color::folds(&self.input, picture.color, picture.format))
-        }));
+        let folds = color::kept(&mut self.folds, &self.input, picture.color, picture.format);
         for (rect, elements) in rects.iter().zip(data.chunks_exact_mut(entry)) {
             let plan = self
                 .cache

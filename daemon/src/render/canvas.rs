@@ -6,16 +6,15 @@
 use crate::flow::Size;
 
 use super::color::Ycc;
+use super::font::Glyph;
 use super::placement::Area;
-
-/// Full coverage.
-pub(super) const FULL: u32 = 256;
+use super::surface::{FULL, Surface};
 
 /// The planes of one NV12 picture, tightly packed.
 pub(super) struct Canvas<'a> {
-    /// Nothing outside it is drawn.
-    pub clip: Area,
+    clip: Area,
     width: usize,
+    height: usize,
     chroma_width: usize,
     luma: &'a mut [u8],
     chroma: &'a mut [u8],
@@ -25,7 +24,9 @@ impl<'a> Canvas<'a> {
     /// A canvas over planes of this size.
     pub(super) fn new(size: Size, luma: &'a mut [u8], chroma: &'a mut [u8]) -> Self {
         let clip = Area::new(0, 0, size.width as i32, size.height as i32);
-        Self { clip, width: size.width as usize, chroma_width: size.width.div_ceil(2) as usize, luma, chroma }
+        let [width, height, chroma_width] =
+            [size.width, size.height, size.width.div_ceil(2)].map(|length| length as usize);
+        Self { clip, width, height, chroma_width, luma, chroma }
     }
 
     /// Every sample: one luma, one value for both kinds of chroma.
@@ -49,7 +50,7 @@ impl<'a> Canvas<'a> {
     /// Blends a colour over an area; `cover(x, y)` says how much of it, 0 to [`FULL`].
     ///
     /// A chroma sample takes the mean coverage of the up to four pixels it belongs to.
-    pub(super) fn paint(&mut self, area: Area, color: Ycc, cover: impl Fn(i32, i32) -> u32) {
+    fn paint(&mut self, area: Area, color: Ycc, cover: impl Fn(i32, i32) -> u32) {
         let area = area.intersect(&self.clip);
         if area.width() == 0 || area.height() == 0 {
             return;
@@ -62,29 +63,44 @@ impl<'a> Canvas<'a> {
                 for y in top..bottom {
                     for x in left..right {
                         let alpha = cover(x, y);
+                        if alpha == 0 {
+                            continue;
+                        }
                         total += alpha;
                         blend(&mut self.luma[y as usize * self.width + x as usize], color.y, alpha);
                     }
                 }
+                // Most of a glyph's and a line's surroundings they leave alone.
+                if total == 0 {
+                    continue;
+                }
                 let cell = (cell_y as usize * self.chroma_width + cell_x as usize) * 2;
                 // At an odd edge of the picture a chroma sample has fewer than four pixels.
-                let pixels = self.pixels(cell_x, cell_y);
-                blend(&mut self.chroma[cell], color.cb, total / pixels);
-                blend(&mut self.chroma[cell + 1], color.cr, total / pixels);
+                let share = total >> self.pixels(cell_x, cell_y);
+                blend(&mut self.chroma[cell], color.cb, share);
+                blend(&mut self.chroma[cell + 1], color.cr, share);
             }
         }
     }
 
-    /// Pixels that share a chroma sample.
+    /// Pixels that share a chroma sample, as a power of two.
     fn pixels(&self, cell_x: i32, cell_y: i32) -> u32 {
-        let height = (self.luma.len() / self.width) as i32;
-        let across = if cell_x * 2 + 1 < self.width as i32 { 2 } else { 1 };
-        let down = if cell_y * 2 + 1 < height { 2 } else { 1 };
-        across * down
+        let across = cell_x as usize * 2 + 1 < self.width;
+        let down = cell_y as usize * 2 + 1 < self.height;
+        u32::from(across) + u32::from(down)
+    }
+}
+
+impl Surface for Canvas<'_> {
+    fn clip(&self) -> Area {
+        self.clip
     }
 
-    /// Blends a colour evenly over an area.
-    pub(super) fn rectangle(&mut self, area: Area, color: Ycc, alpha: u32) {
+    fn set_clip(&mut self, clip: Area) {
+        self.clip = clip;
+    }
+
+    fn rectangle(&mut self, area: Area, color: Ycc, alpha: u32) {
         let area = area.intersect(&self.clip);
         if area.width() == 0 || area.height() == 0 {
             return;
@@ -102,7 +118,7 @@ impl<'a> Canvas<'a> {
             let rows = covered(cell_y, area.top, area.bottom);
             for cell_x in area.left / 2..(area.right + 1) / 2 {
                 let pixels = (rows * covered(cell_x, area.left, area.right)) as u32;
-                let share = alpha * pixels / self.pixels(cell_x, cell_y);
+                let share = (alpha * pixels) >> self.pixels(cell_x, cell_y);
                 let cell = (cell_y as usize * self.chroma_width + cell_x as usize) * 2;
                 blend(&mut self.chroma[cell], color.cb, share);
                 blend(&mut self.chroma[cell + 1], color.cr, share);
@@ -110,21 +126,13 @@ impl<'a> Canvas<'a> {
         }
     }
 
-    /// The outline of an area, `width` pixels wide, inside it.
-    pub(super) fn frame(&mut self, area: Area, width: i32, color: Ycc, alpha: u32) {
-        let Area { left, top, right, bottom } = area;
-        if area.width() <= 2 * width || area.height() <= 2 * width {
-            self.rectangle(area, color, alpha);
-            return;
-        }
-        self.rectangle(Area::new(left, top, right, top + width), color, alpha);
-        self.rectangle(Area::new(left, bottom - width, right, bottom), color, alpha);
-        self.rectangle(Area::new(left, top + width, left + width, bottom - width), color, alpha);
-        self.rectangle(Area::new(right - width, top + width, right, bottom - width), color, alpha);
+    fn glyph(&mut self, area: Area, color: Ycc, _: char, glyph: &Glyph) {
+        let Area { left, top, right, .. } = area;
+        let (width, cover) = (right - left, &glyph.cover);
+        self.paint(area, color, |x, y| u32::from(cover[((y - top) * width + x - left) as usize]));
     }
 
-    /// A straight line with round ends and smooth edges.
-    pub(super) fn line(&mut self, from: (f32, f32), to: (f32, f32), width: f32, color: Ycc) {
+    fn line(&mut self, from: (f32, f32), to: (f32, f32), width: f32, color: Ycc) {
         let reach = width / 2.0 + 1.0;
         let (dx, dy) = (to.0 - from.0, to.1 - from.1);
         let length2 = dx * dx + dy * dy;

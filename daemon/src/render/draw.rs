@@ -6,11 +6,11 @@
 
 use crate::flow::{Colorimetry, Rect, Shape, ShapeKind, Size};
 
-use super::canvas::{Canvas, FULL};
 use super::color::{Ycc, contrast, ycc};
 use super::font::Font;
 use super::overlay::{Banner, BoxMark, Overlay};
 use super::placement::{Area, Placement};
+use super::surface::{FULL, Surface};
 
 /// How strongly the dark rim around lines covers the picture.
 const RIM: u32 = 150;
@@ -46,10 +46,10 @@ impl Painter {
         overlay: &Overlay,
         placement: &Placement,
         color: Colorimetry,
-        canvas: &mut Canvas<'_>,
+        canvas: &mut impl Surface,
     ) {
-        let whole = canvas.clip;
-        canvas.clip = placement.inner;
+        let whole = canvas.clip();
+        canvas.set_clip(placement.inner);
         for mark in &overlay.boxes {
             self.outline(mark, placement, color, canvas);
         }
@@ -57,9 +57,11 @@ impl Painter {
             self.shape(shape, placement, color, canvas);
         }
         // Labels keep clear of the banners and, where there is room, of each other.
-        let under =
-            overlay.banners.iter().fold(canvas.clip.top, |top, banner| self.below(banner, top, canvas.clip));
-        let usable = Area { top: under, ..canvas.clip };
+        let under = overlay
+            .banners
+            .iter()
+            .fold(canvas.clip().top, |top, banner| self.below(banner, top, canvas.clip()));
+        let usable = Area { top: under, ..canvas.clip() };
         let mut placed = Vec::with_capacity(overlay.boxes.len());
         for shape in overlay.shapes.iter().filter(|shape| shape.kind == ShapeKind::Text) {
             if let Some(&(x, y)) = shape.points.first() {
@@ -72,19 +74,21 @@ impl Painter {
             self.box_label(mark, placement, usable, &mut placed, color, canvas);
         }
         if let Some(caption) = &overlay.caption {
-            let at =
-                (canvas.clip.left + self.line, canvas.clip.bottom - plate_height(&self.label) - self.line);
+            let at = (
+                canvas.clip().left + self.line,
+                canvas.clip().bottom - plate_height(&self.label) - self.line,
+            );
             let plate = Plate { ink: 0x00FF_FFFF, ground: 0 };
             text(&mut self.label, caption, at, plate, color, canvas);
         }
-        let mut top = canvas.clip.top;
+        let mut top = canvas.clip().top;
         for banner in &overlay.banners {
             top = self.banner(banner, top, color, canvas);
         }
-        canvas.clip = whole;
+        canvas.set_clip(whole);
     }
 
-    fn outline(&self, mark: &BoxMark, placement: &Placement, color: Colorimetry, canvas: &mut Canvas<'_>) {
+    fn outline(&self, mark: &BoxMark, placement: &Placement, color: Colorimetry, canvas: &mut impl Surface) {
         let Some(area) = output_area(&mark.bounds, placement) else { return };
         let rim = Area::new(area.left - 1, area.top - 1, area.right + 1, area.bottom + 1);
         canvas.frame(rim, self.line + 2, ycc(0, color), RIM);
@@ -99,7 +103,7 @@ impl Painter {
         usable: Area,
         placed: &mut Vec<Area>,
         color: Colorimetry,
-        canvas: &mut Canvas<'_>,
+        canvas: &mut impl Surface,
     ) {
         let Some(area) = output_area(&mark.bounds, placement) else { return };
         let visible = area.intersect(&usable);
@@ -128,7 +132,7 @@ impl Painter {
         text(&mut self.label, &mark.label, (place.left, place.top), plate, color, canvas);
     }
 
-    fn shape(&self, shape: &Shape, placement: &Placement, color: Colorimetry, canvas: &mut Canvas<'_>) {
+    fn shape(&self, shape: &Shape, placement: &Placement, color: Colorimetry, canvas: &mut impl Surface) {
         let usable = shape.points.iter().all(|(x, y)| x.is_finite() && y.is_finite());
         let place = |&(x, y): &(f32, f32)| placement.to_output(x, y);
         let mut points: Vec<_> = if usable { shape.points.iter().map(place).collect() } else { Vec::new() };
@@ -143,7 +147,7 @@ impl Painter {
             ShapeKind::Polyline => {}
         }
         let near: Vec<_> =
-            points.windows(2).filter_map(|ends| clip_line(ends[0], ends[1], canvas.clip)).collect();
+            points.windows(2).filter_map(|ends| clip_line(ends[0], ends[1], canvas.clip())).collect();
         let width = self.line as f32;
         for &(from, to) in &near {
             canvas.line(from, to, width + 2.0, ycc(contrast(shape.color), color));
@@ -168,8 +172,8 @@ impl Painter {
     }
 
     /// Draws a banner from `top` down; gives where the next one starts.
-    fn banner(&mut self, banner: &Banner, top: i32, color: Colorimetry, canvas: &mut Canvas<'_>) -> i32 {
-        let clip = canvas.clip;
+    fn banner(&mut self, banner: &Banner, top: i32, color: Colorimetry, canvas: &mut impl Surface) -> i32 {
+        let clip = canvas.clip();
         let bottom = self.below(banner, top, clip);
         if bottom == top {
             return top;
@@ -209,10 +213,10 @@ fn text(
     at: (i32, i32),
     plate: Plate,
     color: Colorimetry,
-    canvas: &mut Canvas<'_>,
+    canvas: &mut impl Surface,
 ) -> Area {
     let (width, height) = plate_size(font, text);
-    let clip = canvas.clip;
+    let clip = canvas.clip();
     let left = at.0.min(clip.right - width).max(clip.left);
     let top = at.1.min(clip.bottom - height).max(clip.top);
     let area = Area::new(left, top, left + width, top + height);
@@ -223,18 +227,16 @@ fn text(
 }
 
 /// The characters alone.
-fn ink(font: &mut Font, text: &str, corner: (i32, i32), color: Ycc, canvas: &mut Canvas<'_>) {
+fn ink(font: &mut Font, text: &str, corner: (i32, i32), color: Ycc, canvas: &mut impl Surface) {
     let (mut x, y) = corner;
     let (width, height) = (font.advance, font.height);
     for character in text.chars() {
-        if x >= canvas.clip.right {
+        if x >= canvas.clip().right {
             return;
         }
         if character != ' ' {
-            let cover = &font.glyph(character).cover;
-            canvas.paint(Area::new(x, y, x + width, y + height), color, |px, py| {
-                u32::from(cover[((py - y) * width + px - x) as usize])
-            });
+            let glyph = font.glyph(character);
+            canvas.glyph(Area::new(x, y, x + width, y + height), color, character, glyph);
         }
         x += width;
     }

@@ -23,10 +23,10 @@ pub struct Masks {
 
 /// Columns to black out, by row; one past the last.
 #[derive(Default)]
-struct Spans {
+pub(super) struct Spans {
     size: Size,
-    luma: Vec<Vec<(u32, u32)>>,
-    chroma: Vec<Vec<(u32, u32)>>,
+    pub luma: Vec<Vec<(u32, u32)>>,
+    pub chroma: Vec<Vec<(u32, u32)>>,
 }
 
 impl Masks {
@@ -47,14 +47,20 @@ impl Masks {
         self.polygons.is_empty()
     }
 
+    /// The spans of pictures of a size.
+    pub(super) fn prepare(&mut self, size: Size) -> &Spans {
+        if self.spans.size != size {
+            self.spans = Spans::of(&self.polygons, size);
+        }
+        &self.spans
+    }
+
     /// The picture with the polygons black; without polygons the picture itself.
     pub fn apply(&mut self, picture: &Picture) -> Picture {
         if self.is_empty() {
             return picture.clone();
         }
-        if self.spans.size != picture.size {
-            self.spans = Spans::of(&self.polygons, picture.size);
-        }
+        self.prepare(picture.size);
         let free = self.buffers.iter().position(|buffer| Arc::strong_count(buffer) == 1);
         let mut planes = free.map(|index| self.buffers.swap_remove(index)).unwrap_or_default();
         if let Some(planes) = Arc::get_mut(&mut planes) {

@@ -11,6 +11,7 @@
 mod axis;
 mod canvas;
 mod color;
+mod cuda;
 mod draw;
 mod font;
 mod mask;
@@ -18,7 +19,9 @@ mod overlay;
 mod placement;
 mod pool;
 mod scale;
+mod surface;
 
+pub use cuda::{Drafter, Drawing, MaskLists, ViewTables};
 pub use mask::Masks;
 pub use overlay::{Banner, BoxMark, Overlay};
 

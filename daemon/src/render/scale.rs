@@ -8,7 +8,7 @@
 //! trip counts and no branches, so that the compiler makes vector code of them. Chroma is taken as sited
 //! left (H.273 `ChromaLocType` 0), as H.264 and H.265 have it unless they say otherwise.
 
-use crate::flow::{Picture, PixelFormat};
+use crate::flow::{Picture, PixelFormat, Size};
 
 use super::axis::Axis;
 use super::canvas::Canvas;
@@ -25,8 +25,10 @@ const MARGIN: usize = 16;
 
 /// Tables and row buffers.
 pub(super) struct Scaler {
-    luma: (Axis, Axis),
-    chroma: (Axis, Axis),
+    /// Across and down.
+    pub luma: (Axis, Axis),
+    /// Across and down.
+    pub chroma: (Axis, Axis),
     row: Vec<i16>,
     parts: [Vec<i16>; 2],
     samples: [Vec<u8>; 2],
@@ -46,24 +48,27 @@ impl Default for Scaler {
 }
 
 impl Scaler {
-    /// Writes the placement's inner rectangle of the canvas.
-    pub(super) fn scale(&mut self, source: &Picture, placement: &Placement, canvas: &mut Canvas<'_>) {
+    /// Fills the tables for pictures of a size with chroma planes of another.
+    pub(super) fn prepare(&mut self, size: Size, chroma: Size, placement: &Placement) {
         let (step_x, step_y) = placement.step();
-        let inner = placement.inner;
-        let (width, height) = (inner.width() as usize, inner.height() as usize);
-        let size = source.size;
+        let (width, height) = (placement.inner.width() as usize, placement.inner.height() as usize);
         let (across, down) = &mut self.luma;
         across.prepare(width, size.width as usize, placement.x + 0.5 * step_x, step_x, true);
         down.prepare(height, size.height as usize, placement.y + 0.5 * step_y, step_y, false);
         let (across, down) = &mut self.chroma;
-        let chroma = source.chroma_size();
         let (chroma_width, chroma_height) = (width.div_ceil(2), height.div_ceil(2));
         // A left-sited sample lies over the middle of an even luma column, and between two luma rows.
         let left = placement.x / 2.0 + 0.25 * step_x + 0.25;
         across.prepare(chroma_width, chroma.width as usize, left, step_x, true);
         let top = placement.y / 2.0 + 0.5 * step_y;
         down.prepare(chroma_height, chroma.height as usize, top, step_y, false);
+    }
 
+    /// Writes the placement's inner rectangle of the canvas.
+    pub(super) fn scale(&mut self, source: &Picture, placement: &Placement, canvas: &mut Canvas<'_>) {
+        self.prepare(source.size, source.chroma_size(), placement);
+        let inner = placement.inner;
+        let (height, chroma_height) = (inner.height() as usize, (inner.height() as usize).div_ceil(2));
         for y in 0..height {
             self.luma_row(source, y, canvas.luma_row(inner, y));
         }
