@@ -3,6 +3,7 @@
 //! In: nothing. Out: nothing. Plain data without I/O and without a GPU; every room may use it.
 //! Nothing here fails; the constructors state what they require.
 
+mod device;
 mod frame;
 mod letterbox;
 mod object;
@@ -13,6 +14,7 @@ mod rect;
 mod spares;
 mod tensor;
 
+pub use device::{Decoded, DeviceFrame, DevicePicture};
 pub use frame::{Frame, FrameMeta};
 pub use letterbox::Letterbox;
 pub use object::{Objects, Run, Score};

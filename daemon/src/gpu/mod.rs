@@ -1,11 +1,18 @@
-//! The GPU: the kernels, and what they are given.
+//! The GPU: its driver, what the driver says of the devices, what they are doing; the kernels and what they are given.
 //!
-//! In: nothing yet but sources. Out: PTX, and the structs that kernels read. Only `cuda.rs` files of rooms, the app and
-//! the jobs import this. Nothing here fails.
+//! In: nothing but the machine. Out: a [`Driver`] with its GPUs, or [`NoDriver`] with the reason, in words that say what
+//! to do; [`Nvml`] for figures; PTX, and the structs that kernels read. Nothing here panics where a library is missing,
+//! too old or broken: a box without a GPU is an ordinary box. Only `cuda.rs` files of rooms, the app and the jobs import
+//! this.
 
 pub mod block;
+mod driver;
 pub mod kernels;
+mod nvml;
 pub mod params;
+
+pub use driver::{Driver, Gpu, NoDriver, probe};
+pub use nvml::{Load, NoNvml, Nvml};
 
 #[cfg(test)]
 pub mod host;

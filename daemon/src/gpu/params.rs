@@ -3,40 +3,7 @@
 //! In: numbers and device addresses (`u64`, 0 for none). Out: structs of C's layout, whose sizes are asserted here and in
 //! the .cu files. Plain data without padding; the .cu files say what each field means. Nothing fails.
 
-use crate::flow::{Colorimetry, PixelFormat, Size};
-
-/// A picture in video memory: NV12 or P010.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct DevicePicture {
-    /// Layout; never I420.
-    pub format: PixelFormat,
-    /// Size of the luma plane.
-    pub size: Size,
-    /// How to read the colours.
-    pub color: Colorimetry,
-    /// Address of the luma plane.
-    pub luma: u64,
-    /// Address of the plane of Cb, Cr pairs.
-    pub chroma: u64,
-    /// Bytes from one luma row to the next.
-    pub luma_pitch: i32,
-    /// Bytes from one chroma row to the next.
-    pub chroma_pitch: i32,
-}
-
-impl DevicePicture {
-    /// Bytes of a sample.
-    #[must_use]
-    pub fn bytes(&self) -> i32 {
-        if self.format == PixelFormat::P010 { 2 } else { 1 }
-    }
-
-    /// Size of the chroma plane in pairs.
-    #[must_use]
-    pub fn chroma_size(&self) -> Size {
-        Size::new(self.size.width.div_ceil(2), self.size.height.div_ceil(2))
-    }
-}
+pub use crate::flow::DevicePicture;
 
 /// Declares structs of C's layout, with their sizes.
 macro_rules! mirror {

@@ -7,6 +7,7 @@
 mod input;
 mod metadata;
 mod model_dir;
+mod provider;
 mod runtime;
 mod session;
 #[cfg(test)]
@@ -18,6 +19,7 @@ use std::path::{Path, PathBuf};
 
 pub use input::InputSpec;
 pub use model_dir::ModelDir;
+pub use provider::Provider;
 pub use runtime::Runtime;
 pub use session::{Session, SessionOptions};
 pub use window::{WindowBuilder, WindowTensor};
