@@ -158,7 +158,7 @@ fn decode(
         chain.push(flip);
     }
     let colors = caps.structure(0).is_some_and(|structure| structure.has_field("colorimetry"));
-    let sink = sink(session, tap::Decoded::new(label, convert, colors, codec(&caps)));
+    let sink = sink(session, tap::DecodedStream::new(label, convert, colors, codec(&caps)));
     chain.push(sink.upcast());
 
     pipeline.add_many(&chain).and_then(|()| gst::Element::link_many(&chain)).map_err(start)?;
@@ -208,7 +208,7 @@ fn guard(session: &Arc<Session>, queue: &gst::Element) {
     });
 }
 
-fn sink(session: &Arc<Session>, decoded: tap::Decoded) -> gst_app::AppSink {
+fn sink(session: &Arc<Session>, decoded: tap::DecodedStream) -> gst_app::AppSink {
     let caps = gst_video::VideoCapsBuilder::new().format_list(FORMATS).build();
     let sink = gst_app::AppSink::builder().caps(&caps).sync(false).async_(false).max_buffers(1).build();
     sink.set_property("enable-last-sample", false);

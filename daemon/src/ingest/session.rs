@@ -17,7 +17,7 @@ use super::source::SourceSpec;
 use super::stats::Counters;
 use super::timeline::Timeline;
 use super::{IngestError, branch, inlet};
-use crate::flow::{Picture, Size, StreamInfo};
+use crate::flow::{Decoded, Size, StreamInfo};
 
 /// How often the supervisor looks at the clock.
 const LOOK: gst::ClockTime = gst::ClockTime::from_mseconds(100);
@@ -31,7 +31,7 @@ const CONNECT: Duration = Duration::from_secs(10);
 /// A decoded frame on its way to the consumer.
 #[derive(Debug)]
 pub(super) struct RawFrame {
-    pub(super) picture: Picture,
+    pub(super) picture: Decoded,
     pub(super) pts: u64,
     pub(super) captured: u64,
     /// Nanoseconds from frame to frame before this one.

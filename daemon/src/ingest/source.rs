@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use gstreamer as gst;
 
-use super::change::ChangeMeter;
+use super::change::{Change, ChangeMeter};
 use super::location::Location;
 use super::queue::{Item, Queue};
 use super::ring::PacketRing;
@@ -18,7 +18,7 @@ use super::session::{Event, Feed, RawFrame};
 use super::stats::SourceStats;
 use super::{IngestError, supervisor, timeline};
 use crate::config::settings::{Stream, Transport};
-use crate::flow::{Frame, FrameMeta, Picture, Size, StreamInfo};
+use crate::flow::{Decoded, Frame, FrameMeta, Size, StreamInfo};
 
 /// Bytes of compressed packets that a source keeps at most.
 const RING_BYTES: usize = 64 << 20;
@@ -117,7 +117,7 @@ impl SourceSpec {
 #[derive(Debug)]
 pub enum Next {
     /// A frame, in order.
-    Frame(Frame<Picture>),
+    Frame(Frame<Decoded>),
     /// The first frame is about to come.
     Started(StreamInfo),
     /// A live source is lost; it tries again by itself after the time given, and then for ever. Said once an
@@ -223,16 +223,21 @@ impl Source {
     }
 
     /// Index, motion and gap are those of the frames that were handed out, not of those that were dropped.
-    fn finish(&mut self, raw: RawFrame) -> Frame<Picture> {
-        let change = self.change.measure(&raw.picture);
+    fn finish(&mut self, raw: RawFrame) -> Frame<Decoded> {
+        let change = match &raw.picture {
+            Decoded::Host(picture) => self.change.measure(picture),
+            // Measured by the lane, where the picture lies.
+            Decoded::Device(_) => Change::default(),
+        };
+        let size = raw.picture.size();
         let gap = timeline::gap(self.last_pts, raw.pts, raw.duration, raw.reconnected);
         let meta = FrameMeta {
             stream: self.feed.spec.name.clone(),
             index: self.index,
             pts: raw.pts,
             captured: raw.captured,
-            width: raw.picture.size.width,
-            height: raw.picture.size.height,
+            width: size.width,
+            height: size.height,
             cut: change.cut,
             motion: change.motion,
             gap,

@@ -16,7 +16,7 @@ use super::queue::Pushed;
 use super::ring::Track;
 use super::sender::SenderClock;
 use super::session::{Event, RawFrame, Session, lock};
-use crate::flow::{Codec, Packet, PacketKind, StreamInfo};
+use crate::flow::{Codec, Decoded, Packet, PacketKind, StreamInfo};
 
 /// Seconds from 1900, where NTP begins, to 1970.
 const NTP_TO_UNIX: u64 = 2_208_988_800;
@@ -26,7 +26,7 @@ const CLOCK_TRUST: u64 = 60_000_000;
 const PACE_SLACK: Duration = Duration::from_secs(1);
 
 /// What is known of the decoded stream; owned by the appsink's callback.
-pub(super) struct Decoded {
+pub(super) struct DecodedStream {
     /// Elements that made the frames, for the status.
     label: String,
     convert: gst::Element,
@@ -38,7 +38,7 @@ pub(super) struct Decoded {
     clock: SenderClock,
 }
 
-impl Decoded {
+impl DecodedStream {
     /// Nothing is known of its frames yet.
     pub(super) fn new(label: String, convert: gst::Element, colors: bool, codec: Codec) -> Self {
         Self { label, convert, colors, codec, layout: None, clock: SenderClock::default() }
@@ -113,7 +113,7 @@ fn keep(session: &Session, kind: PacketKind, key: bool, (pts, dts): (u64, u64), 
 pub(super) fn frame(
     session: &Session,
     sink: &gst_app::AppSink,
-    decoded: &mut Decoded,
+    decoded: &mut DecodedStream,
 ) -> Result<gst::FlowSuccess, gst::FlowError> {
     let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
     let caps = sample.caps().ok_or(gst::FlowError::NotNegotiated)?;
@@ -139,6 +139,7 @@ pub(super) fn frame(
         return Err(gst::FlowError::Flushing);
     }
     let reconnected = new && announce(session, &layout, decoded);
+    let picture = Decoded::Host(picture);
     let raw = RawFrame { picture, pts, captured, duration, reconnected };
     let pushed = if session.feed.paced() {
         session.feed.queue.push_dropping(session.id, raw)
@@ -155,7 +156,7 @@ pub(super) fn frame(
     }
 }
 
-fn fail(session: &Session, decoded: &Decoded, message: String) {
+fn fail(session: &Session, decoded: &DecodedStream, message: String) {
     session.fail(IngestError::Element {
         source_: session.feed.location.to_string(),
         element: decoded.label.clone(),
@@ -165,7 +166,7 @@ fn fail(session: &Session, decoded: &Decoded, message: String) {
 }
 
 /// Says what is new with this frame: started, back (then true), or another size.
-fn announce(session: &Session, layout: &Layout, decoded: &Decoded) -> bool {
+fn announce(session: &Session, layout: &Layout, decoded: &DecodedStream) -> bool {
     let feed = &session.feed;
     let fps = layout.info.fps();
     let rate = match (u32::try_from(fps.numer()), u32::try_from(fps.denom())) {

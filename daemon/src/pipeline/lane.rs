@@ -5,7 +5,7 @@
 //! once, when it is built; a CPU frame offered to a CUDA stage does not compile.
 
 use crate::config::Manifest;
-use crate::flow::{ElementType, Letterbox, Picture, Rect, Size, Tensor};
+use crate::flow::{Decoded, ElementType, Letterbox, Picture, Rect, Size, Tensor};
 use crate::preprocess::{PreprocessError, Preprocessor};
 use crate::render::{Masks, Overlay, Renderer};
 
@@ -19,6 +19,11 @@ pub struct Feed {
     /// Element type of the input tensor.
     pub element: ElementType,
 }
+
+/// Why a lane cannot go on with a stream.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct LaneError(pub String);
 
 /// Where pixels live.
 pub trait Lane: Send + 'static {
@@ -36,8 +41,11 @@ pub trait Lane: Send + 'static {
     /// Name in status, log and metrics.
     const NAME: &'static str;
 
-    /// A picture in host memory becomes a frame of this lane (the CPU: as it is; CUDA: one counted upload).
-    fn adopt(&mut self, picture: Picture) -> Self::Pixels;
+    /// A decoder's picture becomes a frame of this lane: as it is, or by one counted copy.
+    ///
+    /// # Errors
+    /// Where the lane has no room for it, or its device is lost.
+    fn adopt(&mut self, decoded: Decoded) -> Result<Self::Pixels, LaneError>;
 
     /// Masks over these polygons (source pixels).
     fn masks(&self, polygons: Vec<Vec<[f32; 2]>>) -> Self::Mask;
@@ -89,8 +97,13 @@ impl Lane for Cpu {
 
     const NAME: &'static str = "cpu";
 
-    fn adopt(&mut self, picture: Picture) -> Picture {
-        picture
+    fn adopt(&mut self, decoded: Decoded) -> Result<Picture, LaneError> {
+        match decoded {
+            Decoded::Host(picture) => Ok(picture),
+            Decoded::Device(frame) => {
+                Err(LaneError(format!("{frame:?} is in video memory; this is the CPU lane")))
+            }
+        }
     }
 
     fn masks(&self, polygons: Vec<Vec<[f32; 2]>>) -> Masks {

@@ -12,12 +12,12 @@ use std::time::{Duration, Instant};
 use super::deliver::Delivery;
 use super::inbox::{Message, SourceEvent};
 use super::inflight::InFlight;
-use super::lane::Lane;
+use super::lane::{Lane, LaneError};
 use super::late::Late;
 use super::models::StreamModels;
 use super::reader::{Credits, Reader};
 use super::status::SharedStatus;
-use crate::flow::{Frame, Picture, Run, Score, Size, StreamInfo, Tensor};
+use crate::flow::{Decoded, Frame, Run, Score, Size, StreamInfo, Tensor};
 use crate::plugins::Signal;
 use crate::publish::messages::{Edge, StreamState};
 use crate::telemetry::{Counter, Histogram};
@@ -125,7 +125,11 @@ impl<L: Lane<Tensor = Tensor>> Worker<L> {
     ) -> Option<Ending> {
         match event {
             SourceEvent::Started(info) => self.on_started(info),
-            SourceEvent::Frame(frame) => self.on_frame(frame, flight),
+            SourceEvent::Frame(frame) => {
+                if let Err(error) = self.on_frame(frame, flight) {
+                    return Some(Ending::Failed(error.to_string()));
+                }
+            }
             SourceEvent::Resized(size) => {
                 self.models.reset();
                 self.status.update(|report| report.status.size = Some(size.to_string()));
@@ -159,10 +163,10 @@ impl<L: Lane<Tensor = Tensor>> Worker<L> {
         self.enter(StreamState::Running, None);
     }
 
-    fn on_frame(&mut self, frame: Frame<Picture>, flight: &mut InFlight<L::Pixels>) {
+    fn on_frame(&mut self, frame: Frame<Decoded>, flight: &mut InFlight<L::Pixels>) -> Result<(), LaneError> {
         let meta = frame.meta;
         self.last = meta.pts;
-        let mut pixels = self.lane.adopt(frame.pixels);
+        let mut pixels = self.lane.adopt(frame.pixels)?;
         if let Some(masks) = &mut self.masks {
             pixels = self.lane.mask(masks, &pixels);
         }
@@ -176,6 +180,7 @@ impl<L: Lane<Tensor = Tensor>> Worker<L> {
             self.status.update(|report| report.skipped += skipped as u64);
         }
         flight.push(frame, waiting);
+        Ok(())
     }
 
     fn on_clip(&mut self, run: Run, scores: Result<Vec<Score>, String>, late: &mut Late) {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use e2e::rtsp::RtspServer;
 use watchpost::config::settings::Transport;
-use watchpost::flow::{Frame, Picture, StreamInfo};
+use watchpost::flow::{Decoded, Frame, StreamInfo};
 use watchpost::ingest::{IngestError, Next, Source, SourceSpec};
 
 use super::clips::{Clip, clip};
@@ -14,7 +14,7 @@ use super::play::LONG;
 /// What a live source said until a condition held.
 #[derive(Default)]
 struct Heard {
-    frames: Vec<Frame<Picture>>,
+    frames: Vec<Frame<Decoded>>,
     started: Vec<StreamInfo>,
     lost: Vec<IngestError>,
     back: Vec<StreamInfo>,
