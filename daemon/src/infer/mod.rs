@@ -22,7 +22,7 @@ pub use model_dir::ModelDir;
 pub use provider::Provider;
 pub use runtime::Runtime;
 pub use session::{Session, SessionOptions};
-pub use window::{WindowBuilder, WindowTensor};
+pub use window::{WindowBuilder, WindowFrames, gather};
 
 use crate::config::manifest::ManifestError;
 

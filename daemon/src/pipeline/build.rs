@@ -8,9 +8,10 @@ use std::sync::mpsc::Sender;
 
 use super::deliver::{self, Delivery, PluginSetup};
 use super::inbox::Message;
-use super::lane::Lane;
+use super::lane::{Lane, LaneError};
 use super::models::StreamModels;
 use super::outputs::Outputs;
+use super::pool::Pool;
 use super::reader::{AnySource, Credits, Reader};
 use super::scene_feed::SceneFeed;
 use super::status::SharedStatus;
@@ -19,7 +20,6 @@ use super::trace::Trace;
 use super::worker::{self, Worker};
 use crate::config::manifest::Domain;
 use crate::config::settings::Stream;
-use crate::flow::Tensor;
 use crate::ingest::{Source, SourceSpec};
 use crate::publish::messages::Labels;
 use crate::scene::SceneSpec;
@@ -30,7 +30,7 @@ pub(super) enum BuildError {
     #[error(transparent)]
     Model(#[from] super::pool::PoolError),
     #[error(transparent)]
-    Preprocess(#[from] crate::preprocess::PreprocessError),
+    Lane(#[from] LaneError),
     #[error(transparent)]
     Source(#[from] crate::ingest::IngestError),
     #[error(transparent)]
@@ -39,9 +39,10 @@ pub(super) enum BuildError {
     Thread(#[from] std::io::Error),
 }
 
-/// Builds a stream's worker on this lane.
-pub(super) fn build<L: Lane<Tensor = Tensor>>(
+/// Builds a stream's worker on this lane, with the models as this lane has them.
+pub(super) fn build<L: Lane>(
     lane: L,
+    pool: &Pool<L::Tensor>,
     name: &Arc<str>,
     settings: &Stream,
     shared: &Shared,
@@ -50,7 +51,7 @@ pub(super) fn build<L: Lane<Tensor = Tensor>>(
 ) -> Result<(Worker<L>, Reader), BuildError> {
     let mut models = Vec::new();
     for (model, using) in &settings.models {
-        models.push((shared.pool.get(model)?, using.clone()));
+        models.push((pool.get(model)?, using.clone()));
     }
     let scene = settings.source.starts_with("scene:");
     let mut warnings = Vec::new();

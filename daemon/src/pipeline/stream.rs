@@ -181,7 +181,8 @@ impl Life {
         if self.stop.asked() {
             return Ending::Stopped;
         }
-        let built = build(Cpu, &self.name, &self.settings, &self.shared, &self.status, inbox);
+        let built =
+            build(Cpu, &self.shared.cpu, &self.name, &self.settings, &self.shared, &self.status, inbox);
         match built {
             Ok((worker, reader)) => worker.run(&messages, reader),
             Err(error) => Ending::Failed(format!("failed to open stream {}: {error}", self.name)),

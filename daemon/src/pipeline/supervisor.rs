@@ -10,12 +10,14 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::lane::CpuLoader;
 use super::pool::Pool;
 use super::status::Report;
 use super::stream::StreamHandle;
 use crate::config::Settings;
 use crate::config::settings::Stream;
 use crate::encode::RtspHandle;
+use crate::flow::Tensor;
 use crate::plugins::Host;
 use crate::publish::PublishHandle;
 use crate::publish::messages::StreamState;
@@ -26,7 +28,8 @@ const COMMAND: Duration = Duration::from_secs(5);
 
 /// What every stream needs.
 pub(super) struct Shared {
-    pub(super) pool: Pool,
+    /// Models on the CPU lane.
+    pub(super) cpu: Pool<Tensor>,
     pub(super) host: Arc<Host>,
     pub(super) publish: PublishHandle,
     pub(super) server: Option<RtspHandle>,
@@ -71,8 +74,8 @@ impl Supervisor {
         server: Option<RtspHandle>,
         registry: Registry,
     ) -> Self {
-        let pool = Pool::new(settings, registry.clone());
-        let shared = Arc::new(Shared { pool, host, publish, server, registry });
+        let cpu = Pool::new(settings, registry.clone(), Box::new(CpuLoader));
+        let shared = Arc::new(Shared { cpu, host, publish, server, registry });
         Self { shared, streams: Mutex::default() }
     }
 
@@ -115,7 +118,7 @@ impl Supervisor {
         for name in &applied.stopped {
             self.shared.publish.forget_stream(name);
         }
-        self.shared.pool.configure(settings);
+        self.shared.cpu.configure(settings);
         for (name, entry) in streams.iter_mut() {
             if entry.handle.is_none() {
                 entry.handle = Some(self.start(name, entry));
@@ -190,7 +193,7 @@ impl Supervisor {
         let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
         stop_all(streams.values_mut().filter_map(|entry| entry.handle.take()).collect());
         streams.clear();
-        self.shared.pool.stop();
+        self.shared.cpu.stop();
     }
 }
 

@@ -17,9 +17,9 @@ use super::late::Late;
 use super::models::StreamModels;
 use super::reader::{Credits, Reader};
 use super::status::SharedStatus;
-use crate::flow::{Decoded, Frame, Run, Score, Size, StreamInfo, Tensor};
+use crate::flow::{Decoded, Frame, Run, Score, Size, StreamInfo};
 use crate::plugins::Signal;
-use crate::publish::messages::{Edge, StreamState};
+use crate::publish::messages::StreamState;
 use crate::telemetry::{Counter, Histogram};
 
 /// Plugins get a tick at least so often, frames or not.
@@ -61,7 +61,7 @@ pub(super) struct Worker<L: Lane> {
     pub(super) last: u64,
 }
 
-impl<L: Lane<Tensor = Tensor>> Worker<L> {
+impl<L: Lane> Worker<L> {
     /// Works until the source ends or it is told to stop.
     pub(super) fn run(mut self, inbox: &Receiver<Message>, mut reader: Reader) -> Ending {
         let mut flight = InFlight::new();
@@ -98,12 +98,14 @@ impl<L: Lane<Tensor = Tensor>> Worker<L> {
                 None => {}
             }
             while let Some(finished) = flight.pop() {
-                self.delivery.deliver(&self.lane, finished, &mut late);
+                if let Err(error) = self.delivery.deliver(&self.lane, finished, &mut late) {
+                    over.get_or_insert(Ending::Failed(error.to_string()));
+                }
                 self.credits.give();
             }
             if Instant::now() >= tick {
                 self.delivery.signal(Signal::Tick);
-                self.delivery.refresh(&self.status);
+                self.delivery.refresh(&self.lane, &self.status);
                 tick = Instant::now() + TICK;
             }
             if over.is_some() && flight.len() == 0 {
@@ -112,7 +114,7 @@ impl<L: Lane<Tensor = Tensor>> Worker<L> {
         }
         // The source first, so that nothing new comes; then plugins and outputs.
         reader.stop();
-        self.delivery.refresh(&self.status);
+        self.delivery.refresh(&self.lane, &self.status);
         self.delivery.stop();
         over.unwrap_or(Ending::Stopped)
     }
@@ -152,8 +154,8 @@ impl<L: Lane<Tensor = Tensor>> Worker<L> {
         let again = std::mem::replace(&mut self.started, true);
         self.status.update(|report| {
             report.status.size = Some(info.size.to_string());
-            report.status.edges =
-                vec![Edge { name: "decode".into(), by: info.decoder.clone(), copies: false }];
+            report.status.edges = vec![self.lane.decode_edge(&info.decoder)];
+            report.status.edges.extend(self.models.edges());
             report.status.reconnects += u64::from(again);
         });
         self.delivery.started(&info);
@@ -164,11 +166,11 @@ impl<L: Lane<Tensor = Tensor>> Worker<L> {
     }
 
     fn on_frame(&mut self, frame: Frame<Decoded>, flight: &mut InFlight<L::Pixels>) -> Result<(), LaneError> {
-        let meta = frame.meta;
+        let mut meta = frame.meta;
         self.last = meta.pts;
-        let mut pixels = self.lane.adopt(frame.pixels)?;
+        let mut pixels = self.lane.adopt(frame.pixels, &mut meta)?;
         if let Some(masks) = &mut self.masks {
-            pixels = self.lane.mask(masks, &pixels);
+            pixels = self.lane.mask(masks, &pixels)?;
         }
         let frame = Frame { meta, pixels };
         let busy = self.live && flight.inferring() >= self.most_in_flight;
