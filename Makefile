@@ -99,7 +99,7 @@ target/cuda/libnvcuvid.so.1: tests/cuda/nvcuvid.c
 	$(SOFT_CC) -Wl,-soname,$(@F) -o $@ $<
 
 # The GPU's kernels for the software driver, which runs them on the host.
-KERNELS := tensor view draw boxes
+KERNELS := tensor view draw boxes planes
 KERNEL_DIR := daemon/src/gpu/kernels
 
 soft-driver: target/cuda/kernels.so

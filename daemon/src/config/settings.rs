@@ -106,6 +106,8 @@ pub enum LaneChoice {
 pub struct Accel {
     /// `auto`, `cuda` or `cpu`.
     pub lane: LaneChoice,
+    /// Index of the GPU, counted from 0.
+    pub gpu: u32,
 }
 
 /// Folders.
@@ -269,6 +271,9 @@ pub struct Stream {
     /// Which lane, in place of `accel.lane`.
     #[serde(default)]
     pub lane: Option<LaneChoice>,
+    /// Which GPU, in place of `accel.gpu`.
+    #[serde(default)]
+    pub gpu: Option<u32>,
     /// RTSP transport.
     #[serde(default)]
     pub transport: Transport,

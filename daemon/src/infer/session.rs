@@ -13,7 +13,7 @@ use ort::value::{DynValue, TensorElementType, TensorRef};
 
 use super::input::shown;
 use super::{InferError, InputSpec, ModelDir, Runtime, metadata};
-use crate::flow::{Tensor, TensorData};
+use crate::flow::{Tensor, TensorData, TensorView};
 
 /// How a model is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,27 +138,36 @@ impl Session {
     /// Where the tensor has another element type or shape than the input, or more entries than
     /// [`Self::batch`]; and where ONNX Runtime fails.
     pub fn run(&mut self, tensor: &Tensor) -> Result<&[Tensor], InferError> {
-        self.check(tensor)?;
+        self.check(&tensor.shape, tensor.view())?;
         let entries = tensor.shape.first().copied().unwrap_or(0);
-        let tensor = match &mut self.padded {
-            Some(padded) if entries < self.batch => {
-                fill(padded, tensor, &self.input.shape(self.batch));
-                padded
-            }
-            _ => tensor,
-        };
+        if entries < self.batch
+            && let Some(mut padded) = self.padded.take()
+        {
+            fill(&mut padded, tensor, &self.input.shape(self.batch));
+            let outcome = self.run_view(&padded.shape, padded.view()).map(drop);
+            self.padded = Some(padded);
+            return outcome.map(|()| self.outputs.as_slice());
+        }
+        self.run_view(&tensor.shape, tensor.view())
+    }
+
+    /// As [`Self::run`], on elements in somebody else's memory. A graph of a fixed batch size takes nothing less.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub fn run_view(&mut self, shape: &[usize], view: TensorView<'_>) -> Result<&[Tensor], InferError> {
+        self.check(shape, view)?;
         let name = self.input.name.as_str();
-        let shape = tensor.shape.as_slice();
         let dims: Vec<i64> = shape.iter().map(|axis| *axis as i64).collect();
-        let values = match &tensor.data {
-            TensorData::F32(data) => {
-                self.inner.run(ort::inputs![name => TensorRef::from_array_view((dims, data.as_slice()))?])
+        let values = match view {
+            TensorView::F32(data) => {
+                self.inner.run(ort::inputs![name => TensorRef::from_array_view((dims, data))?])
             }
-            TensorData::F16(data) => {
-                self.inner.run(ort::inputs![name => TensorRef::from_array_view((dims, data.as_slice()))?])
+            TensorView::F16(data) => {
+                self.inner.run(ort::inputs![name => TensorRef::from_array_view((dims, data))?])
             }
-            TensorData::U8(data) => {
-                self.inner.run(ort::inputs![name => TensorRef::from_array_view((dims, data.as_slice()))?])
+            TensorView::U8(data) => {
+                self.inner.run(ort::inputs![name => TensorRef::from_array_view((dims, data))?])
             }
         }?;
         self.outputs.resize_with(values.len(), || Tensor::zeros(crate::flow::ElementType::F32, &[0]));
@@ -168,11 +177,11 @@ impl Session {
         Ok(&self.outputs)
     }
 
-    fn check(&self, tensor: &Tensor) -> Result<(), InferError> {
-        let entries = tensor.shape.first().copied().unwrap_or(0);
-        let right = tensor.element() == self.input.element
+    fn check(&self, shape: &[usize], view: TensorView<'_>) -> Result<(), InferError> {
+        let entries = shape.first().copied().unwrap_or(0);
+        let right = view.element() == self.input.element
             && (1..=self.batch).contains(&entries)
-            && tensor.shape == self.input.shape(entries);
+            && shape == self.input.shape(entries);
         if right {
             return Ok(());
         }
@@ -184,7 +193,7 @@ impl Session {
                 self.input.shape(self.batch),
                 self.batch
             ),
-            found: format!("{:?} {:?}", tensor.element(), tensor.shape),
+            found: format!("{:?} {shape:?}", view.element()),
         })
     }
 

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::config::manifest::{Layout, Window};
-use crate::flow::{Lent, Tensor, TensorData};
+use crate::flow::{Lent, Recycle, Tensor, TensorData};
 
 /// How early a frame may come before its grid point, as a part of the grid's step.
 const EARLY: f64 = 0.25;
@@ -20,7 +20,7 @@ const GAP: f64 = 1.0;
 
 /// The frames of a window and the span of stream time it covers.
 #[derive(Debug, PartialEq)]
-pub struct WindowFrames<T: Default> {
+pub struct WindowFrames<T: Recycle> {
     /// The tensors of its frames, the oldest first; a frame may stand there more than once.
     pub frames: Vec<Arc<Lent<T>>>,
     /// Stream time of the first frame, nanoseconds.
@@ -31,7 +31,7 @@ pub struct WindowFrames<T: Default> {
 
 /// Gathers frames into windows.
 #[derive(Debug)]
-pub struct WindowBuilder<T: Default> {
+pub struct WindowBuilder<T: Recycle> {
     window: Window,
     /// Stream time of grid point 0, once a frame came.
     origin: Option<u64>,
@@ -45,7 +45,7 @@ pub struct WindowBuilder<T: Default> {
     frames: VecDeque<(u64, Arc<Lent<T>>)>,
 }
 
-impl<T: Default> WindowBuilder<T> {
+impl<T: Recycle> WindowBuilder<T> {
     /// For a model's window.
     #[must_use]
     pub fn new(window: Window) -> Self {

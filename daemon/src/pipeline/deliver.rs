@@ -16,7 +16,7 @@ use super::status::SharedStatus;
 use super::trace::Trace;
 use super::worker::size_of;
 use crate::config::settings::{ModelUse, PluginUse, Sample, Stream};
-use crate::flow::{FrameMeta, Size, StreamInfo};
+use crate::flow::{FrameMeta, Recycle, Size, StreamInfo};
 use crate::plugins::{Host, PluginEvent, RowOutput, Signal, StreamContext, StreamModel, StreamPlugins};
 use crate::publish::PublishHandle;
 use crate::publish::messages::{EventRecord, Labels, ObjectsRecord, Timestamp};
@@ -44,7 +44,7 @@ pub(super) struct PluginSetup {
 }
 
 impl PluginSetup {
-    pub(super) fn new<T: Default>(
+    pub(super) fn new<T: Recycle>(
         stream: &Arc<str>,
         settings: &Stream,
         models: &[(Arc<Model<T>>, ModelUse)],

@@ -5,9 +5,10 @@
 //! stream is chosen once, when it is built; a CPU frame offered to a CUDA stage does not compile.
 
 mod cpu;
+mod cuda;
 
 use crate::config::Manifest;
-use crate::flow::{Decoded, ElementType, FrameMeta, Letterbox, Picture, Rect, Run, Size};
+use crate::flow::{Decoded, ElementType, FrameMeta, Letterbox, Picture, Rect, Recycle, Run, Size};
 use crate::infer::{ModelDir, Runtime, SessionOptions};
 use crate::preprocess::PreprocessError;
 use crate::publish::messages::Edge;
@@ -16,6 +17,7 @@ use crate::render::Overlay;
 use super::model::{Answer, Input};
 
 pub use cpu::{Cpu, CpuLoader};
+pub use cuda::{Cuda, CudaLoader, CudaShared, CudaTensor};
 
 /// What a model wants to be fed.
 #[derive(Debug, Clone)]
@@ -26,6 +28,8 @@ pub struct Feed {
     pub size: Size,
     /// Element type of the input tensor.
     pub element: ElementType,
+    /// Whether the input is read by the CPU; only a lane whose pixels lie elsewhere asks.
+    pub on_host: bool,
 }
 
 /// Why a lane cannot go on with a stream.
@@ -44,7 +48,7 @@ pub trait Lane: Send + 'static {
     /// A frame's pixels; cheap to clone.
     type Pixels: Clone + Send + Sync + 'static;
     /// What a model of this lane takes of one rectangle. The default has no memory yet.
-    type Tensor: Default + Send + Sync + 'static;
+    type Tensor: Recycle + Send + Sync + 'static;
     /// Makes tensors for one model; owns its scratch memory.
     type Preprocess: Send;
     /// Renders one output; owns its scratch memory.
@@ -112,7 +116,7 @@ pub trait Lane: Send + 'static {
 }
 
 /// A model opened for the tensors of a lane.
-pub trait Engine<T: Default>: Send {
+pub trait Engine<T: Recycle>: Send {
     /// Runs the model on some inputs, at most as many as [`Opened::batch`].
     ///
     /// # Errors
@@ -127,7 +131,7 @@ pub trait Engine<T: Default>: Send {
 }
 
 /// What opening a model gave.
-pub struct Opened<T: Default> {
+pub struct Opened<T: Recycle> {
     /// Runs it, on the model's own thread.
     pub engine: Box<dyn Engine<T>>,
     /// What it wants to be fed.
@@ -141,7 +145,7 @@ pub struct Opened<T: Default> {
 }
 
 /// How models are opened for a lane.
-pub trait Loader<T: Default>: Send + Sync {
+pub trait Loader<T: Recycle>: Send + Sync {
     /// Opens a model; what its manifest leaves to the graph's metadata is written into `dir`.
     ///
     /// # Errors

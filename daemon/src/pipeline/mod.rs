@@ -9,6 +9,7 @@
 
 mod build;
 mod deliver;
+mod gpus;
 mod inbox;
 mod inflight;
 pub mod lane;

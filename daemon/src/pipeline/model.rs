@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::lane::{Engine, Feed, Opened};
-use crate::flow::{Lent, Letterbox, Objects, Run, Score, Tensor};
+use crate::flow::{Lent, Letterbox, Objects, Recycle, Run, Score, Tensor};
 use crate::infer::ModelDir;
 use crate::postprocess::Decoder;
 use crate::telemetry::{Counter, Histogram, Registry};
@@ -25,7 +25,7 @@ pub enum Answer {
 }
 
 /// What a model looks at. Its memory goes back as soon as the model has run.
-pub enum Input<T: Default> {
+pub enum Input<T: Recycle> {
     /// One frame's tensor, batch length 1.
     Frame(Lent<T>),
     /// The tensors of a window's frames, the oldest first.
@@ -33,7 +33,7 @@ pub enum Input<T: Default> {
 }
 
 /// One input for a model.
-pub struct Job<T: Default> {
+pub struct Job<T: Recycle> {
     /// Batch length 1.
     pub input: Input<T>,
     /// How its pixels lie in the source.
@@ -48,7 +48,7 @@ pub struct Job<T: Default> {
 pub type Done = Box<dyn FnOnce(Result<Answer, String>) + Send>;
 
 /// A model that is loaded, and its thread.
-pub struct Model<T: Default> {
+pub struct Model<T: Recycle> {
     /// Name in the configuration.
     pub name: String,
     /// Manifest, labels, file.
@@ -61,7 +61,7 @@ pub struct Model<T: Default> {
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-impl<T: Default + Send + Sync + 'static> Model<T> {
+impl<T: Recycle + Send + Sync + 'static> Model<T> {
     /// Starts the thread of an opened model.
     ///
     /// # Errors
@@ -115,7 +115,7 @@ impl<T: Default + Send + Sync + 'static> Model<T> {
     }
 }
 
-impl<T: Default> Drop for Model<T> {
+impl<T: Recycle> Drop for Model<T> {
     fn drop(&mut self) {
         stop(&self.name, &self.jobs, &self.thread);
     }
@@ -140,7 +140,7 @@ struct Batching {
     wait: Duration,
 }
 
-struct Worker<T: Default> {
+struct Worker<T: Recycle> {
     engine: Box<dyn Engine<T>>,
     batching: Batching,
     seconds: Histogram,
@@ -149,7 +149,7 @@ struct Worker<T: Default> {
     failures: Counter,
 }
 
-impl<T: Default> Worker<T> {
+impl<T: Recycle> Worker<T> {
     fn run(mut self, queue: &Receiver<Job<T>>) {
         while let Ok(first) = queue.recv() {
             let jobs = self.gather(first, queue);

@@ -12,6 +12,7 @@ use super::lane::{CpuLoader, Loader};
 use super::model::Model;
 use crate::config::Settings;
 use crate::config::settings::{Infer, Model as ModelSettings};
+use crate::flow::Recycle;
 use crate::infer::{ModelDir, Runtime, SessionOptions};
 use crate::telemetry::Registry;
 
@@ -58,7 +59,7 @@ pub fn check_model(settings: &Settings, name: &str) -> Result<String, PoolError>
 }
 
 /// The models of the box, as one lane has them.
-pub(super) struct Pool<T: Default> {
+pub(super) struct Pool<T: Recycle> {
     settings: Mutex<(BTreeMap<String, ModelSettings>, Vec<PathBuf>, Infer)>,
     /// One lock a model: two streams that want the same model wait for one load, others do not wait.
     slots: Mutex<HashMap<String, Slot<T>>>,
@@ -66,7 +67,7 @@ pub(super) struct Pool<T: Default> {
     loader: Box<dyn Loader<T>>,
 }
 
-impl<T: Default + Send + Sync + 'static> Pool<T> {
+impl<T: Recycle + Send + Sync + 'static> Pool<T> {
     pub(super) fn new(settings: &Settings, registry: Registry, loader: Box<dyn Loader<T>>) -> Self {
         Self { settings: Mutex::new(parts(settings)), slots: Mutex::default(), registry, loader }
     }

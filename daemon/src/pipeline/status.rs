@@ -35,6 +35,7 @@ impl SharedStatus {
             since: Timestamp::now(),
             source: source.to_owned(),
             lane: lane.to_owned(),
+            lane_reason: None,
             edges: Vec::new(),
             size: None,
             fps: 0.0,

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::gpus::{Choice, Gpus, Wish};
 use super::lane::CpuLoader;
 use super::pool::Pool;
 use super::status::Report;
@@ -28,6 +29,7 @@ const COMMAND: Duration = Duration::from_secs(5);
 
 /// What every stream needs.
 pub(super) struct Shared {
+    pub(super) gpus: Gpus,
     /// Models on the CPU lane.
     pub(super) cpu: Pool<Tensor>,
     pub(super) host: Arc<Host>,
@@ -59,6 +61,8 @@ struct Entry {
     settings: Stream,
     /// Settings of the models it uses: a change of them is a change of the stream.
     models: Vec<crate::config::settings::Model>,
+    /// The lane it asks for, its own or the box's.
+    wish: Wish,
     /// Turned off by command, whatever the configuration says.
     off: bool,
     handle: Option<StreamHandle>,
@@ -74,8 +78,9 @@ impl Supervisor {
         server: Option<RtspHandle>,
         registry: Registry,
     ) -> Self {
+        let gpus = Gpus::new(settings, registry.clone());
         let cpu = Pool::new(settings, registry.clone(), Box::new(CpuLoader));
-        let shared = Arc::new(Shared { cpu, host, publish, server, registry });
+        let shared = Arc::new(Shared { gpus, cpu, host, publish, server, registry });
         Self { shared, streams: Mutex::default() }
     }
 
@@ -96,8 +101,9 @@ impl Supervisor {
         for (name, stream) in &settings.streams {
             let models: Vec<_> =
                 stream.models.keys().filter_map(|model| settings.models.get(model)).cloned().collect();
+            let wish = Wish::of(&settings.accel, stream);
             match streams.get_mut(name) {
-                Some(entry) if entry.settings == *stream && entry.models == models => {
+                Some(entry) if entry.settings == *stream && entry.models == models && entry.wish == wish => {
                     applied.untouched.push(name.clone());
                 }
                 Some(entry) => {
@@ -105,10 +111,11 @@ impl Supervisor {
                     leaving.extend(entry.handle.take());
                     entry.settings = stream.clone();
                     entry.models = models;
+                    entry.wish = wish;
                 }
                 None => {
                     applied.started.push(name.clone());
-                    let entry = Entry { settings: stream.clone(), models, off: false, handle: None };
+                    let entry = Entry { settings: stream.clone(), models, wish, off: false, handle: None };
                     streams.insert(name.clone(), entry);
                 }
             }
@@ -119,6 +126,7 @@ impl Supervisor {
             self.shared.publish.forget_stream(name);
         }
         self.shared.cpu.configure(settings);
+        self.shared.gpus.configure(settings);
         for (name, entry) in streams.iter_mut() {
             if entry.handle.is_none() {
                 entry.handle = Some(self.start(name, entry));
@@ -129,7 +137,7 @@ impl Supervisor {
 
     fn start(&self, name: &str, entry: &Entry) -> StreamHandle {
         let enabled = entry.settings.enabled && !entry.off;
-        StreamHandle::start(name, entry.settings.clone(), enabled, Arc::clone(&self.shared))
+        StreamHandle::start(name, entry.settings.clone(), entry.wish, enabled, Arc::clone(&self.shared))
     }
 
     /// Turns a stream on or off until the next start of the daemon.
@@ -172,6 +180,23 @@ impl Supervisor {
         answer.recv_timeout(COMMAND).map_err(|_| format!("stream {stream} did not answer in time"))?
     }
 
+    /// The lane that a stream without one of its own takes, and why.
+    ///
+    /// # Errors
+    /// Where CUDA is asked for by name and cannot start.
+    pub fn lane(&self, settings: &Settings) -> Result<String, String> {
+        Ok(match self.shared.gpus.choose(Wish::of_box(&settings.accel))? {
+            Choice::Cpu(why) => format!("cpu: {why}"),
+            Choice::Cuda(_, why) => format!("cuda: {why}"),
+        })
+    }
+
+    /// The error after which a GPU can only be used by a new process, once one came.
+    #[must_use]
+    pub fn lost_gpu(&self) -> Option<String> {
+        self.shared.gpus.lost()
+    }
+
     /// The status of every stream.
     #[must_use]
     pub fn report(&self) -> BTreeMap<String, Report> {
@@ -194,6 +219,7 @@ impl Supervisor {
         stop_all(streams.values_mut().filter_map(|entry| entry.handle.take()).collect());
         streams.clear();
         self.shared.cpu.stop();
+        self.shared.gpus.stop();
     }
 }
 

@@ -151,6 +151,27 @@ fn append<T: Copy>(all: &mut Vec<T>, first: bool, more: &[T]) {
     all.extend_from_slice(more);
 }
 
+/// Opens a model on the CPU, and what reads its outputs.
+pub(super) fn open(
+    runtime: &Runtime,
+    dir: &mut ModelDir,
+    options: SessionOptions,
+    threshold: Option<f32>,
+) -> Result<(Session, Decoder), Box<dyn std::error::Error + Send + Sync>> {
+    let session = Session::open(runtime, dir, options)?;
+    dir.labels = session.labels().to_vec();
+    let decoder = Decoder::new(&ModelInfo {
+        decoder: &dir.manifest.output,
+        labels: &dir.labels,
+        keep: &dir.manifest.keep,
+        input: session.input().size,
+        names: session.output_names(),
+        outputs: session.outputs(),
+        threshold,
+    })?;
+    Ok((session, decoder))
+}
+
 /// Opens models on ONNX Runtime's CPU provider.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct CpuLoader;
@@ -163,21 +184,12 @@ impl Loader<Tensor> for CpuLoader {
         options: SessionOptions,
         threshold: Option<f32>,
     ) -> Result<Opened<Tensor>, Box<dyn std::error::Error + Send + Sync>> {
-        let session = Session::open(runtime, dir, options)?;
-        dir.labels = session.labels().to_vec();
-        let decoder = Decoder::new(&ModelInfo {
-            decoder: &dir.manifest.output,
-            labels: &dir.labels,
-            keep: &dir.manifest.keep,
-            input: session.input().size,
-            names: session.output_names(),
-            outputs: session.outputs(),
-            threshold,
-        })?;
+        let (session, decoder) = open(runtime, dir, options, threshold)?;
         let feed = Feed {
             manifest: dir.manifest.clone(),
             size: session.input().size,
             element: session.input().element,
+            on_host: true,
         };
         let (batch, threads) = (session.batch(), session.threads());
         let layout = dir.manifest.input.layout;

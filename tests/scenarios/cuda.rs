@@ -1,0 +1,43 @@
+//! The CUDA lane under the software driver: device memory is host memory there, kernels run on the host, every call is
+//! counted and may be made to fail. What the lane gives must be what the CPU lane gives.
+
+#[path = "cuda/failures.rs"]
+mod failures;
+#[path = "cuda/same.rs"]
+mod same;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use e2e::daemon::{Daemon, binary};
+use e2e::mosquitto::until;
+use serde_json::Value;
+
+/// A rendered scene as H.264.
+fn scene(folder: &Path, uri: &str) -> PathBuf {
+    let out = folder.join("scene");
+    let mut export = Command::new(binary());
+    let done = export.args(["scene", "export", "--uri", uri, "--out"]).arg(&out).output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    out.join("video.mp4")
+}
+
+/// The status of a stream.
+fn status(daemon: &Daemon, stream: &str) -> Value {
+    let output = daemon.command(&["status", "--json"]);
+    serde_json::from_slice::<Value>(&output.stdout).map_or(Value::Null, |all| all["streams"][stream].clone())
+}
+
+/// Waits until a stream is in a state; gives its status.
+fn wait_state(daemon: &Daemon, stream: &str, state: &str) -> Value {
+    let mut found = Value::Null;
+    until(&format!("stream {stream} is {state}"), || {
+        found = status(daemon, stream);
+        found["state"] == state
+    });
+    found
+}
+
+/// Longer than anything here takes on a busy machine.
+const LONG: Duration = Duration::from_secs(120);
