@@ -55,7 +55,8 @@ impl Soft {
     #[must_use]
     pub fn books(&self, process: u32) -> Books {
         let file = self.folder.join(format!("books-{process}.json"));
-        let text = std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        let text =
+            std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
         Books(serde_json::from_str(&text).unwrap())
     }
 }

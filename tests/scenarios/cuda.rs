@@ -8,11 +8,11 @@ mod same;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use e2e::daemon::{Daemon, binary};
-use e2e::mosquitto::until;
 use serde_json::Value;
+use watchpost::control::{Client, socket};
 
 /// A rendered scene as H.264.
 fn scene(folder: &Path, uri: &str) -> PathBuf {
@@ -23,16 +23,27 @@ fn scene(folder: &Path, uri: &str) -> PathBuf {
     out.join("video.mp4")
 }
 
-/// The status of a stream.
+/// The status of a stream; null while the daemon does not answer.
 fn status(daemon: &Daemon, stream: &str) -> Value {
-    let output = daemon.command(&["status", "--json"]);
-    serde_json::from_slice::<Value>(&output.stdout).map_or(Value::Null, |all| all["streams"][stream].clone())
+    let run = daemon.config().with_file_name("run");
+    Client::connect(&socket(&run))
+        .and_then(|mut control| control.call("status", serde_json::json!({}), LONG))
+        .map_or(Value::Null, |all| all["streams"][stream].clone())
+}
+
+/// Waits until something is so, looking many times a second.
+fn until(what: &str, daemon: &Daemon, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + LONG;
+    while !condition() {
+        assert!(Instant::now() < deadline, "waited in vain until {what}:\n{}", daemon.log());
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
 }
 
 /// Waits until a stream is in a state; gives its status.
 fn wait_state(daemon: &Daemon, stream: &str, state: &str) -> Value {
     let mut found = Value::Null;
-    until(&format!("stream {stream} is {state}"), || {
+    until(&format!("stream {stream} is {state}"), daemon, || {
         found = status(daemon, stream);
         found["state"] == state
     });

@@ -156,10 +156,12 @@ impl Inner {
 
     fn release(&self, name: &'static str, call: impl FnOnce() -> CUresult) {
         // SAFETY: as in `call`.
-        unsafe { sys::cuCtxSetCurrent(self.context) };
-        let result = call();
-        if result != CUresult::CUDA_SUCCESS && self.lost.get().is_none() {
-            tracing::warn!(error = %GpuError::of(self.index, name, result), "the GPU does not take something back");
+        let current = unsafe { sys::cuCtxSetCurrent(self.context) };
+        for (name, result) in [("cuCtxSetCurrent", current), (name, call())] {
+            if result != CUresult::CUDA_SUCCESS && self.lost.get().is_none() {
+                let error = GpuError::of(self.index, name, result);
+                tracing::warn!(%error, "the GPU does not take something back");
+            }
         }
     }
 }

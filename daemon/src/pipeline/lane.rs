@@ -32,15 +32,15 @@ pub struct Feed {
     pub on_host: bool,
 }
 
-/// Why a lane cannot go on with a stream.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct LaneError(pub String);
-
-impl From<PreprocessError> for LaneError {
-    fn from(error: PreprocessError) -> Self {
-        Self(error.to_string())
-    }
+/// What a lane cannot do.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum LaneError {
+    /// Make a model's input of this frame; another one may do.
+    #[error(transparent)]
+    Input(#[from] PreprocessError),
+    /// Go on with the stream: no memory, a lost device.
+    #[error("{0}")]
+    Stream(String),
 }
 
 /// Where pixels live.

@@ -75,13 +75,16 @@ impl<L: Lane> StreamModels<L> {
     /// and the reader waits for a clip model as for any other.
     /// `busy`: too much is in flight for a live stream; nothing that holds the frame back is started, and what
     /// would have been is counted in the second number.
+    ///
+    /// # Errors
+    /// Where the lane cannot go on with the stream.
     pub(super) fn submit(
         &mut self,
         lane: &L,
         frame: &Frame<L::Pixels>,
         live: bool,
         busy: bool,
-    ) -> (usize, usize) {
+    ) -> Result<(usize, usize), LaneError> {
         let (mut waiting, mut skipped) = (0, 0);
         let size = Size::new(frame.meta.width, frame.meta.height);
         for model in &mut self.uses {
@@ -104,6 +107,7 @@ impl<L: Lane> StreamModels<L> {
             let (rect, mut tensor) = (Rect::of_size(size), model.spares.lend());
             let letterbox = match lane.preprocess(&mut model.preprocess, &frame.pixels, &rect, &mut tensor) {
                 Ok(letterbox) => letterbox,
+                Err(error @ LaneError::Stream(_)) => return Err(error),
                 Err(error) => {
                     if !std::mem::replace(&mut model.failed, true) {
                         tracing::error!(stream = %frame.meta.stream, model = %model.model.name, %error,
@@ -142,7 +146,7 @@ impl<L: Lane> StreamModels<L> {
                 waiting += 1;
             }
         }
-        (waiting, skipped)
+        Ok((waiting, skipped))
     }
 
     /// What runs each model.

@@ -79,7 +79,13 @@ impl<L: Lane> Worker<L> {
                     over = Some(Ending::Stopped);
                     break;
                 }
-                Some(Message::Source(event)) => over = self.on_source(event, &mut flight, &mut late).or(over),
+                Some(Message::Source(event)) => {
+                    let ending = self.on_source(event, &mut flight, &mut late);
+                    // An end that comes after a failure does not undo it.
+                    if !matches!(over, Some(Ending::Failed(_))) {
+                        over = ending.or(over);
+                    }
+                }
                 Some(Message::Found { index, model, found }) => {
                     let found = found.map_err(|error| self.model_failed(&error)).ok();
                     flight.complete(index, model, found);
@@ -99,7 +105,8 @@ impl<L: Lane> Worker<L> {
             }
             while let Some(finished) = flight.pop() {
                 if let Err(error) = self.delivery.deliver(&self.lane, finished, &mut late) {
-                    over.get_or_insert(Ending::Failed(error.to_string()));
+                    // Also where the source has come to its end by now: what it gave was not all delivered.
+                    over = Some(Ending::Failed(error.to_string()));
                 }
                 self.credits.give();
             }
@@ -175,7 +182,7 @@ impl<L: Lane> Worker<L> {
         let frame = Frame { meta, pixels };
         let busy = self.live && flight.inferring() >= self.most_in_flight;
         let started = Instant::now();
-        let (waiting, skipped) = self.models.submit(&self.lane, &frame, self.live, busy);
+        let (waiting, skipped) = self.models.submit(&self.lane, &frame, self.live, busy)?;
         self.meters.preprocess.record_duration(started.elapsed());
         if skipped > 0 {
             self.meters.skipped.add(skipped as u64);

@@ -4,17 +4,16 @@ use std::path::Path;
 
 use e2e::cuda::{Books, Soft};
 use e2e::daemon::Daemon;
-use e2e::mosquitto::until;
 use serde_json::Value;
+use watchpost::control::{Client, socket};
 
-use super::{LONG, scene, status, wait_state};
+use super::{LONG, scene, status, until, wait_state};
 
-const BOX: &str = "box.name = \"b\"\nmqtt.url = \"embedded\"\nmqtt.embedded.port = PORT\n\
+const BOX: &str = "box.name = \"b\"\nmqtt.url = \"off\"\n\
                    models.people.path = \"people\"\nmodels.violence.path = \"violence\"\n";
 
 fn config(lane: &str, streams: &str) -> String {
-    let port = e2e::daemon::free_port().to_string();
-    format!("{}accel.lane = \"{lane}\"\n{streams}", BOX.replace("PORT", &port))
+    format!("{BOX}accel.lane = \"{lane}\"\n{streams}")
 }
 
 fn stream(name: &str, source: &str) -> String {
@@ -34,7 +33,8 @@ fn without_a_driver_cuda_is_an_error_and_auto_says_why_it_takes_the_cpu() {
     let log = asked.log();
     assert!(!asked.stop().success() && log.contains("accel.lane"), "{log}");
 
-    let streams = format!("[streams.a]\nsource = \"{scene}\"\n[streams.b]\nsource = \"{scene}\"\nlane = \"cuda\"");
+    let streams =
+        format!("[streams.a]\nsource = \"{scene}\"\n[streams.b]\nsource = \"{scene}\"\nlane = \"cuda\"");
     let daemon = Daemon::start(folder.path(), &config("auto", &streams));
     let good = wait_state(&daemon, "a", "ended");
     let why = good["lane_reason"].as_str().unwrap();
@@ -51,7 +51,7 @@ fn a_driver_that_is_too_old_or_has_no_gpu_is_named() {
     let streams = "[streams.a]\nsource = \"scene://people?seed=1&seconds=1&size=320x180\"\n";
     for (variable, value, expected) in [
         ("WATCHPOST_SOFT_VERSION", "10020", "the NVIDIA driver is for CUDA 10.2"),
-        ("WATCHPOST_SOFT_DEVICES", "0", "GPU"),
+        ("WATCHPOST_SOFT_DEVICES", "0", "CUDA_ERROR_NO_DEVICE"),
     ] {
         let soft = Soft::new(folder.path()).with(variable, value);
         let daemon = Daemon::start_with(folder.path(), &config("auto", streams), &soft.environment());
@@ -64,7 +64,10 @@ fn a_driver_that_is_too_old_or_has_no_gpu_is_named() {
     let streams = format!("{streams}gpu = 3\n");
     let daemon = Daemon::start_with(folder.path(), &config("auto", &streams), &soft.environment());
     let ended = wait_state(&daemon, "a", "ended");
-    assert!(ended["lane_reason"].as_str().unwrap().contains("there is no GPU 3; the driver has 1"), "{ended}");
+    assert!(
+        ended["lane_reason"].as_str().unwrap().contains("there is no GPU 3; the driver has 1"),
+        "{ended}"
+    );
     assert!(daemon.stop().success());
 }
 
@@ -75,8 +78,9 @@ fn with_fault(folder: &Path, video: &str, lane: &str, fault: &str) -> (Value, St
     let streams = stream("s", video).replace("OUT", &folder.display().to_string());
     let daemon = Daemon::start_with(folder, &config(lane, &streams), &soft.environment());
     let status = wait_state(&daemon, "s", "ended");
-    let (process, log) = (daemon.id(), daemon.log());
-    assert!(daemon.stop().success(), "{fault}: {log}");
+    let process = daemon.id();
+    let (exit, log) = daemon.stop_with_log();
+    assert!(exit.success(), "{fault}: {log}");
     assert!(!log.contains("panicked") && !log.contains("internal error"), "{fault}: {log}");
     (status, log, soft.books(process))
 }
@@ -167,7 +171,9 @@ fn a_lost_gpu_ends_its_streams_and_then_the_daemon_while_others_go_on() {
     let before = status(&daemon, "cpu")["frames"].as_u64().unwrap_or(0);
     let lost = wait_state(&daemon, "gpu", "failed");
     assert!(lost["error"].as_str().unwrap().contains("CUDA_ERROR_LAUNCH_FAILED"), "{lost}");
-    until("the CPU stream goes on", || status(&daemon, "cpu")["frames"].as_u64().is_some_and(|now| now > before));
+    until("the CPU stream goes on", &daemon, || {
+        status(&daemon, "cpu")["frames"].as_u64().is_some_and(|now| now > before)
+    });
     daemon.wait_for("stopped", LONG);
     let log = daemon.log();
     assert!(!daemon.stop().success(), "a service manager must start it again: {log}");
@@ -189,8 +195,11 @@ fn a_hundred_starts_and_stops_leak_nothing() {
     let files = || std::fs::read_dir(format!("/proc/{}/fd", daemon.id())).unwrap().count();
     let mut after_ten = 0;
     for round in 0..100 {
-        assert!(daemon.command(&["stream", "disable", "s"]).status.success());
-        assert!(daemon.command(&["stream", "enable", "s"]).status.success());
+        for command in ["disable", "enable"] {
+            let mut control = Client::connect(&socket(&folder.path().join("run"))).unwrap();
+            control.call(command, serde_json::json!({ "stream": "s" }), LONG).unwrap();
+        }
+        until("frames come", &daemon, || status(&daemon, "s")["frames"].as_u64() > Some(1));
         if round == 10 {
             wait_state(&daemon, "s", "running");
             after_ten = files();

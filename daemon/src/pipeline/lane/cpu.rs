@@ -30,7 +30,7 @@ impl Lane for Cpu {
         match decoded {
             Decoded::Host(picture) => Ok(picture),
             Decoded::Device(frame) => {
-                Err(LaneError(format!("{frame:?} is in video memory; this is the CPU lane")))
+                Err(LaneError::Stream(format!("{frame:?} is in video memory; this is the CPU lane")))
             }
         }
     }

@@ -28,7 +28,7 @@ pub use view::{CudaMask, CudaRender};
 
 impl From<GpuError> for LaneError {
     fn from(error: GpuError) -> Self {
-        Self(error.to_string())
+        Self::Stream(error.to_string())
     }
 }
 
