@@ -5,6 +5,7 @@
 #   make accept    the acceptance: twenty rendered scenes through the whole daemon (a quarter of an hour)
 #   make bench     the CPU budgets, as ratios measured in one run
 #   make ptx       compile the GPU's kernels again, after a change of daemon/src/gpu/kernels
+#   make gpu-bundle  what tests/gpu/run takes to a machine with a GPU
 #   make lint      rustfmt --check, clippy -D warnings
 #   make audit     what can be said of the dependency tree offline
 #   make fmt doc   format; build the documentation
@@ -30,7 +31,7 @@ MACHINE := $(shell uname -m)
 
 export ORT_DYLIB_PATH := $(CURDIR)/$(ONNXRUNTIME)
 
-.PHONY: help setup setup-train build plugins run demo test soft-driver ptx accept bench fmt lint doc audit train clean
+.PHONY: help setup setup-train build plugins run demo test soft-driver ptx gpu-bundle accept bench fmt lint doc audit train clean
 
 help:
 	@sed -n '/^#   make/s/^# *//p' Makefile
@@ -97,6 +98,11 @@ target/cuda/libcuda.so.1: $(SOFT_DRIVER:%=tests/cuda/%.c) tests/cuda/soft.h test
 target/cuda/libnvcuvid.so.1: tests/cuda/nvcuvid.c
 	@mkdir -p $(@D)
 	$(SOFT_CC) -Wl,-soname,$(@F) -o $@ $<
+
+# For a machine with a GPU: see tests/gpu/run.
+gpu-bundle: build
+	@command -v zstd >/dev/null || { $(SUDO) apt-get update -q && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends zstd; }
+	tests/gpu/bundle target/watchpost-gpu.tar.zst
 
 # The GPU's kernels for the software driver, which runs them on the host.
 KERNELS := tensor view draw boxes planes

@@ -13,7 +13,9 @@ use std::path::Path;
 
 use anyhow::Context;
 
-use crate::cli::{BenchCommand, Command, ConfigArgs, ModelCommand, PluginCommand, SceneCommand, StatusArgs};
+use crate::cli::{
+    BenchCommand, Command, ConfigArgs, GpuCommand, ModelCommand, PluginCommand, SceneCommand, StatusArgs,
+};
 use crate::config::{ConfigError, Settings};
 
 /// Exit status for a wrong configuration (sysexits.h, EX_CONFIG).
@@ -46,6 +48,7 @@ pub fn main(command: Command) -> anyhow::Result<()> {
         Command::Bench(BenchCommand::Preprocess(arguments)) => {
             crate::jobs::bench::preprocess::run(&arguments)
         }
+        Command::Gpu(GpuCommand::Check(arguments)) => crate::jobs::gpu::run(&arguments),
         Command::Broker { listen } => Ok(crate::publish::broker_main(listen)?),
     }
 }

@@ -46,6 +46,9 @@ pub enum Command {
     /// Models: check a model folder on a picture or video.
     #[command(subcommand)]
     Model(ModelCommand),
+    /// The GPU: whether it gives what the CPU gives.
+    #[command(subcommand)]
+    Gpu(GpuCommand),
     /// Measure this machine: ratios of Watchpost's stages to floors of the same run.
     #[command(subcommand)]
     Bench(BenchCommand),
@@ -64,6 +67,13 @@ pub struct ConfigArgs {
     /// Main file; `conf.d/*.toml` beside it is read too.
     #[arg(short, long, value_name = "FILE", default_value = "/etc/watchpost/watchpost.toml")]
     pub config: PathBuf,
+}
+
+/// `watchpost gpu …`.
+#[derive(Debug, Clone, Subcommand)]
+pub enum GpuCommand {
+    /// Compare the kernels, and with a video the whole lane, with the CPU's; start and stop a stream many times.
+    Check(crate::jobs::gpu::CheckArgs),
 }
 
 /// `watchpost status`.

@@ -4,6 +4,7 @@
 //! masks, makes tensors, runs models on them, renders views. Control, plugins and results know no lane. The lane of a
 //! stream is chosen once, when it is built; a CPU frame offered to a CUDA stage does not compile.
 
+pub mod check;
 mod cpu;
 mod cuda;
 

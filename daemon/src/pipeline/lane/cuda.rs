@@ -135,6 +135,27 @@ impl Cuda {
     }
 }
 
+impl Cuda {
+    /// Preprocessing whose tensors [`Self::read`] reads: each is made at once.
+    ///
+    /// # Errors
+    /// As [`Lane::preprocessor`].
+    pub(super) fn reading_preprocessor(&self, feed: &Feed) -> Result<CudaPreprocess, LaneError> {
+        Ok(CudaPreprocess::new(&self.shared.device, feed)?.at_once())
+    }
+
+    /// The bytes of a tensor that lies in pinned memory.
+    ///
+    /// # Errors
+    /// Where the GPU is lost, or it lies elsewhere.
+    pub(super) fn read<'a>(&self, tensor: &'a CudaTensor) -> Result<&'a [u8], LaneError> {
+        self.stream.synchronize()?;
+        tensor
+            .bytes()
+            .ok_or_else(|| LaneError::Stream("the tensor lies where the host cannot read it".into()))
+    }
+}
+
 impl Drop for Cuda {
     fn drop(&mut self) {
         // Pictures of the host's must not go while they are read; what went wrong was said before.

@@ -25,6 +25,16 @@ pub struct CudaTensor {
     pub(super) made: Option<Made>,
 }
 
+impl CudaTensor {
+    /// The bytes of a tensor in pinned memory, once its stream was waited for.
+    pub(super) fn bytes(&self) -> Option<&[u8]> {
+        match &self.made.as_ref()?.memory {
+            Memory::Host(pinned) => Some(pinned.bytes()),
+            Memory::Device(_) => None,
+        }
+    }
+}
+
 impl Recycle for CudaTensor {
     /// The picture goes back to its decoder; memory of its own stays.
     fn recycle(&mut self) {
@@ -157,6 +167,11 @@ impl CudaPreprocess {
             tables: Vec::new(),
             preprocessor,
         })
+    }
+
+    /// Makes every tensor at once, as for a clip model.
+    pub(super) fn at_once(self) -> Self {
+        Self { clip: true, ..self }
     }
 
     pub(super) fn run(
