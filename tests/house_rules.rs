@@ -36,7 +36,15 @@ const UNSAFE_FILES: &[(&str, &str)] = &[
     ("tests/misbehave/examples/minimal.rs", "wit-bindgen's generated bindings of the world minimal"),
     ("daemon/src/gpu/block.rs", "looks at kernels' arguments and tables as bytes, to copy them to the GPU"),
     ("daemon/src/gpu/driver.rs", "asks the CUDA driver through cudarc's bindings"),
+    (
+        "daemon/src/gpu/gst/context.rs",
+        "wraps the CUDA context for GStreamer, whose CUDA library has no bindings",
+    ),
+    ("daemon/src/gpu/gst/library.rs", "finds the functions of GStreamer's CUDA library, and their types"),
+    ("daemon/src/gpu/gst/memory.rs", "maps GStreamer's CUDA memory: addresses on the GPU"),
+    ("daemon/src/gpu/gst/pool.rs", "makes GStreamer's pools and streams of CUDA memory"),
     ("daemon/src/gpu/host.rs", "tests only: calls the kernels, compiled for the host"),
+    ("daemon/src/gpu/soft.rs", "tests only: the software CUDA driver's memory and books"),
     ("daemon/src/preprocess/simd.rs", "calls kernels compiled for AVX2 and AVX-512, and gathers"),
 ];
 

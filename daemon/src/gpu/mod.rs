@@ -1,4 +1,5 @@
-//! The GPU: its driver, what the driver says of the devices, what they are doing; the kernels and what they are given.
+//! The GPU: its driver, what the driver says of the devices, what they are doing; GStreamer's pictures in video memory;
+//! the kernels and what they are given.
 //!
 //! In: nothing but the machine. Out: a [`Driver`] with its GPUs, or [`NoDriver`] with the reason, in words that say what
 //! to do; [`Nvml`] for figures; PTX, and the structs that kernels read. Nothing here panics where a library is missing,
@@ -7,6 +8,7 @@
 
 pub mod block;
 mod driver;
+pub mod gst;
 pub mod kernels;
 mod nvml;
 pub mod params;
@@ -16,3 +18,5 @@ pub use nvml::{Load, NoNvml, Nvml};
 
 #[cfg(test)]
 pub mod host;
+#[cfg(test)]
+pub mod soft;
