@@ -98,6 +98,13 @@ target/cuda/libnvcuvid.so.1: tests/cuda/nvcuvid.c
 	@mkdir -p $(@D)
 	$(SOFT_CC) -Wl,-soname,$(@F) -o $@ $<
 
+# Elements that stand for NVDEC and NVENC there: a folder of its own, which GST_PLUGIN_PATH names in tests that want them.
+soft-driver: target/cuda/codecs/libgstsoftcodecs.so
+
+target/cuda/codecs/libgstsoftcodecs.so: tests/cuda/codecs.c
+	@mkdir -p $(@D)
+	$(SOFT_CC) -o $@ $< $$(pkg-config --cflags --libs gstreamer-1.0)
+
 # The GPU's kernels for the software driver, which runs them on the host.
 KERNELS := tensor view draw boxes
 KERNEL_DIR := daemon/src/gpu/kernels

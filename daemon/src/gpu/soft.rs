@@ -25,6 +25,11 @@ fn folder() -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/cuda"))
 }
 
+/// The folder of the elements that stand for NVDEC and NVENC, for `GST_PLUGIN_PATH`; without it there is neither.
+pub fn codecs() -> String {
+    folder().join("codecs").display().to_string()
+}
+
 /// Whether this process is the child that runs the test `module::name`. Otherwise runs it there, with some more in the
 /// environment, and fails where it fails. `module` is `module_path!()`.
 ///
