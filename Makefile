@@ -104,6 +104,13 @@ gpu-bundle: build
 	@command -v zstd >/dev/null || { $(SUDO) apt-get update -q && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends zstd; }
 	tests/gpu/bundle target/watchpost-gpu.tar.zst
 
+# Elements that stand for NVDEC and NVENC there: a folder of its own, which GST_PLUGIN_PATH names in tests that want them.
+soft-driver: target/cuda/codecs/libgstsoftcodecs.so
+
+target/cuda/codecs/libgstsoftcodecs.so: tests/cuda/codecs.c
+	@mkdir -p $(@D)
+	$(SOFT_CC) -o $@ $< $$(pkg-config --cflags --libs gstreamer-1.0)
+
 # The GPU's kernels for the software driver, which runs them on the host.
 KERNELS := tensor view draw boxes planes
 KERNEL_DIR := daemon/src/gpu/kernels

@@ -39,7 +39,15 @@ const UNSAFE_FILES: &[(&str, &str)] = &[
     ("daemon/src/gpu/memory.rs", "calls the CUDA driver: video memory, pinned memory"),
     ("daemon/src/gpu/stream.rs", "calls the CUDA driver: copies, launches, events"),
     ("daemon/src/gpu/driver.rs", "asks the CUDA driver through cudarc's bindings"),
+    (
+        "daemon/src/gpu/gst/context.rs",
+        "wraps the CUDA context for GStreamer, whose CUDA library has no bindings",
+    ),
+    ("daemon/src/gpu/gst/library.rs", "finds the functions of GStreamer's CUDA library, and their types"),
+    ("daemon/src/gpu/gst/memory.rs", "maps GStreamer's CUDA memory: addresses on the GPU"),
+    ("daemon/src/gpu/gst/pool.rs", "makes GStreamer's pools and streams of CUDA memory"),
     ("daemon/src/gpu/host.rs", "tests only: calls the kernels, compiled for the host"),
+    ("daemon/src/gpu/soft.rs", "tests only: the software CUDA driver's memory and books"),
     ("daemon/src/preprocess/simd.rs", "calls kernels compiled for AVX2 and AVX-512, and gathers"),
 ];
 

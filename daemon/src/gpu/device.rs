@@ -13,6 +13,7 @@ use std::sync::{Arc, OnceLock};
 use cudarc::driver::sys::{self, CUresult};
 
 use super::error::GpuError;
+use super::gst::{CudaContext, NoCudaMemory};
 use super::kernels;
 
 /// One GPU of this process.
@@ -86,6 +87,15 @@ impl Device {
     #[must_use]
     pub fn context(&self) -> sys::CUcontext {
         self.0.context
+    }
+
+    /// GStreamer's object for the primary context, the same for all pipelines.
+    ///
+    /// # Errors
+    /// Where GStreamer does not start or has no CUDA library.
+    pub fn gstreamer(&self) -> Result<Arc<CudaContext>, NoCudaMemory> {
+        // SAFETY: the context is this device's, and is retained for as long as the clone that goes with it.
+        unsafe { CudaContext::wrap(self.0.context, self.0.index, Arc::new(self.clone())) }
     }
 
     /// The error after which nothing works any more, once it came.

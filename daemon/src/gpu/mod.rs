@@ -1,4 +1,5 @@
-//! The GPU: its driver, what the driver says of the devices, what they are doing; the kernels and what they are given.
+//! The GPU: its driver, what the driver says of the devices, what they are doing; GStreamer's pictures in video memory;
+//! the kernels and what they are given.
 //!
 //! In: nothing but the machine. Out: a [`Driver`] with its GPUs, or [`NoDriver`] with the reason, in words that say what
 //! to do; [`Nvml`] for figures; PTX, and the structs that kernels read. Nothing here panics where a library is missing,
@@ -9,6 +10,7 @@ pub mod block;
 mod device;
 mod driver;
 mod error;
+pub mod gst;
 pub mod kernels;
 mod memory;
 mod nvml;
@@ -24,3 +26,5 @@ pub use stream::{Argument, Event, Meter, Rows, Stream, argument};
 
 #[cfg(test)]
 pub mod host;
+#[cfg(test)]
+pub mod soft;

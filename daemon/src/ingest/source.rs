@@ -11,6 +11,7 @@ use std::time::Duration;
 use gstreamer as gst;
 
 use super::change::{Change, ChangeMeter};
+use super::cuda::CudaDecoding;
 use super::location::Location;
 use super::queue::{Item, Queue};
 use super::ring::PacketRing;
@@ -23,7 +24,7 @@ use crate::flow::{Decoded, Frame, FrameMeta, Size, StreamInfo};
 /// Bytes of compressed packets that a source keeps at most.
 const RING_BYTES: usize = 64 << 20;
 /// Decoded frames of a live source that wait for the consumer at most.
-const LIVE_FRAMES: usize = 8;
+pub(super) const LIVE_FRAMES: usize = 8;
 /// Decoded frames of a file that wait for the consumer at most.
 const FILE_FRAMES: usize = 3;
 
@@ -46,6 +47,8 @@ pub struct SourceSpec {
     pub realtime: bool,
     /// Stream time of compressed packets to keep; zero keeps none.
     pub ring: Duration,
+    /// Decode on this GPU what it can decode; otherwise, and where there is none, on the CPU.
+    pub gpu: Option<Arc<CudaDecoding>>,
 }
 
 impl std::fmt::Debug for SourceSpec {
@@ -68,6 +71,7 @@ impl SourceSpec {
             loop_: false,
             realtime: false,
             ring: Duration::from_secs(10),
+            gpu: None,
         }
     }
 
@@ -269,6 +273,8 @@ impl Source {
     /// Stops the pipeline and the thread, and waits for both. Frames handed out stay valid.
     pub fn stop(&mut self) {
         self.feed.stop();
+        // A decoder on the GPU may wait for one of its surfaces to be let go.
+        self.feed.queue.clear();
         if let Some(supervisor) = self.supervisor.take()
             && supervisor.join().is_err()
         {

@@ -26,7 +26,8 @@ pub struct SourceStats {
     pub connected: bool,
     /// The last error, also when it is over.
     pub last_error: Option<IngestError>,
-    /// Name of the decoder element and of the edges after it ("avdec_h264", "jpegdec + videoconvert").
+    /// Name of the decoder element and of the edges after it ("avdec_h264", "jpegdec + videoconvert",
+    /// "nvh264dec"); on a source that was given a GPU also why the CPU decodes ("avdec_h264 (NVDEC: no element ...)").
     pub decoder: Option<String>,
     /// Codec of the video.
     pub codec: Option<Codec>,

@@ -24,6 +24,9 @@ use crate::ingest::{Source, SourceSpec};
 use crate::publish::messages::Labels;
 use crate::scene::SceneSpec;
 
+/// Frames between reader and outputs for each that may wait for models.
+const CREDITS: usize = 4;
+
 /// Why a stream cannot be built.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum BuildError {
@@ -100,10 +103,12 @@ pub(super) fn build<L: Lane>(
         let left_out = registry.counter("stream_frames_left_out_total", &labelled);
         AnySource::Scene(Box::new(SceneFeed::new(name, spec, left_out)))
     } else {
-        AnySource::Ingest(Box::new(Source::start(SourceSpec::from_settings(name, settings))?))
+        let mut spec = SourceSpec::from_settings(name, settings);
+        lane.decode_here(&mut spec, settings.in_flight * CREDITS);
+        AnySource::Ingest(Box::new(Source::start(spec)?))
     };
     // A live stream's frames go on to plugins and outputs while models lag: they need room behind those in flight.
-    let credits = Credits::new(settings.in_flight * 4);
+    let credits = Credits::new(settings.in_flight * CREDITS);
     let reader = Reader::start(name, source, inbox, Arc::clone(&credits))?;
     let worker = Worker {
         name: Arc::clone(name),

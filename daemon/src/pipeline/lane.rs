@@ -9,8 +9,11 @@ mod cpu;
 mod cuda;
 
 use crate::config::Manifest;
-use crate::flow::{Decoded, ElementType, FrameMeta, Letterbox, Picture, Rect, Recycle, Run, Size};
+use crate::flow::{
+    Decoded, ElementType, FrameMeta, Letterbox, Picture, Rect, Recycle, Run, Size, StreamInfo,
+};
 use crate::infer::{ModelDir, Runtime, SessionOptions};
+use crate::ingest::SourceSpec;
 use crate::preprocess::PreprocessError;
 use crate::publish::messages::Edge;
 use crate::render::Overlay;
@@ -67,8 +70,11 @@ pub trait Lane: Send + 'static {
     /// Where the lane has no room for it, or its device is lost.
     fn adopt(&mut self, decoded: Decoded, meta: &mut FrameMeta) -> Result<Self::Pixels, LaneError>;
 
+    /// Lets a source decode where the lane's pixels live, where it can; `held`: frames of it that wait at most.
+    fn decode_here(&self, source: &mut SourceSpec, held: usize);
+
     /// What takes a decoder's pictures in, with the copy where there is one.
-    fn decode_edge(&self, decoder: &str) -> Edge;
+    fn decode_edge(&self, info: &StreamInfo) -> Edge;
 
     /// Masks over these polygons (source pixels).
     fn masks(&self, polygons: Vec<Vec<[f32; 2]>>) -> Self::Mask;

@@ -161,7 +161,7 @@ impl<L: Lane> Worker<L> {
         let again = std::mem::replace(&mut self.started, true);
         self.status.update(|report| {
             report.status.size = Some(info.size.to_string());
-            report.status.edges = vec![self.lane.decode_edge(&info.decoder)];
+            report.status.edges = vec![self.lane.decode_edge(&info)];
             report.status.edges.extend(self.models.edges());
             report.status.reconnects += u64::from(again);
         });

@@ -5,8 +5,9 @@
 
 use super::{Engine, Feed, Lane, LaneError, Loader, Opened};
 use crate::config::manifest::Layout;
-use crate::flow::{Decoded, FrameMeta, Letterbox, Picture, Rect, Run, Size, Tensor, TensorData};
+use crate::flow::{Decoded, FrameMeta, Letterbox, Picture, Rect, Run, Size, StreamInfo, Tensor, TensorData};
 use crate::infer::{ModelDir, Runtime, Session, SessionOptions, gather};
+use crate::ingest::SourceSpec;
 use crate::pipeline::model::{Answer, Input, answer};
 use crate::postprocess::{Decoder, ModelInfo};
 use crate::preprocess::Preprocessor;
@@ -35,8 +36,10 @@ impl Lane for Cpu {
         }
     }
 
-    fn decode_edge(&self, decoder: &str) -> Edge {
-        Edge { name: "decode".into(), by: decoder.into(), copies: false }
+    fn decode_here(&self, _: &mut SourceSpec, _: usize) {}
+
+    fn decode_edge(&self, info: &StreamInfo) -> Edge {
+        Edge { name: "decode".into(), by: info.decoder.clone(), copies: false }
     }
 
     fn masks(&self, polygons: Vec<Vec<[f32; 2]>>) -> Masks {

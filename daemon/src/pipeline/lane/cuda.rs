@@ -11,10 +11,13 @@ mod tensor;
 mod view;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use super::{Feed, Lane, LaneError};
-use crate::flow::{Decoded, FrameMeta, Letterbox, Picture, Rect, Size};
+use crate::flow::{Decoded, FrameMeta, Letterbox, Picture, Rect, Size, StreamInfo};
+use crate::gpu::gst::CudaContext;
 use crate::gpu::{Device, Event, GpuError, Meter, Stream};
+use crate::ingest::{CudaDecoding, SourceSpec};
 use crate::publish::messages::Edge;
 use crate::render::{Masks, Overlay};
 use crate::telemetry::{Registry, fields};
@@ -37,6 +40,8 @@ impl From<GpuError> for LaneError {
 pub struct CudaShared {
     /// The GPU.
     pub device: Device,
+    /// GStreamer's object for its context; none where GStreamer cannot use CUDA memory: then the CPU decodes.
+    gstreamer: Option<Arc<CudaContext>>,
     /// Kernels' tables and parameters on their way to the GPU.
     pub(super) tables: Meter,
 }
@@ -47,7 +52,11 @@ impl CudaShared {
     pub fn new(device: Device, registry: &Registry) -> Self {
         let gpu = device.index().to_string();
         let tables = meter(registry, "tables", &[("gpu", gpu.as_str())]);
-        Self { device, tables }
+        let gstreamer = device
+            .gstreamer()
+            .inspect_err(|why| tracing::warn!(gpu, %why, "the CPU decodes for this GPU"))
+            .ok();
+        Self { device, gstreamer, tables }
     }
 
     /// Opens models for streams on this GPU.
@@ -183,11 +192,15 @@ impl Lane for Cuda {
         Ok(surface)
     }
 
-    fn decode_edge(&self, decoder: &str) -> Edge {
-        // NVDEC's elements give video memory; every other decoder's pictures are uploaded.
-        let native = decoder.starts_with("nv");
-        let by = if native { decoder.to_owned() } else { format!("{decoder} + upload") };
-        Edge { name: "decode".into(), by, copies: !native }
+    fn decode_here(&self, source: &mut SourceSpec, held: usize) {
+        let held = u32::try_from(held + PENDING).unwrap_or(u32::MAX);
+        let context = self.shared.gstreamer.as_ref();
+        source.gpu = context.map(|context| Arc::new(CudaDecoding::new(Arc::clone(context), held)));
+    }
+
+    fn decode_edge(&self, info: &StreamInfo) -> Edge {
+        let by = if info.on_gpu { info.decoder.clone() } else { format!("{} + upload", info.decoder) };
+        Edge { name: "decode".into(), by, copies: !info.on_gpu }
     }
 
     fn masks(&self, polygons: Vec<Vec<[f32; 2]>>) -> CudaMask {
