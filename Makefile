@@ -112,7 +112,7 @@ target/cuda/codecs/libgstsoftcodecs.so: tests/cuda/codecs.c
 	$(SOFT_CC) -o $@ $< $$(pkg-config --cflags --libs gstreamer-1.0)
 
 # The GPU's kernels for the software driver, which runs them on the host.
-KERNELS := tensor view draw boxes planes
+KERNELS := tensor view draw boxes planes grid
 KERNEL_DIR := daemon/src/gpu/kernels
 
 soft-driver: target/cuda/kernels.so

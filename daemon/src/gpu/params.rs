@@ -283,6 +283,30 @@ mirror! {
         planes: [MaskPlane; 2],
     }
 
+    /// A grid of luma samples: grid.cu.
+    Samples, 48 {
+        /// Address of the luma plane.
+        luma: u64,
+        /// Where the samples go.
+        out: u64,
+        /// Bytes between rows.
+        pitch: i32,
+        /// Bytes of a sample.
+        bytes: i32,
+        /// Pixels across.
+        width: i32,
+        /// Pixels down.
+        height: i32,
+        /// Samples across.
+        columns: i32,
+        /// Samples down.
+        rows: i32,
+        /// 1: of limited range.
+        limited: i32,
+        /// 0.
+        reserved: i32,
+    }
+
     /// Where candidates go: boxes.cu.
     Sink, 40 {
         /// Address of the counters (i32), one for each batch entry.

@@ -8,6 +8,12 @@
 //! made, under names that changed (nvh264sldec, nvh264dec, nvh264device1dec). What counts is that it gives CUDA memory, the
 //! GPU that it is bound to, and the profiles, depths and sizes of its pad templates.
 
+mod grid;
+#[cfg(test)]
+mod tests;
+
+pub use grid::{GRID_BYTES, GridJob};
+
 use std::sync::Arc;
 
 use gstreamer::{self as gst, prelude::*};
@@ -224,6 +230,3 @@ fn split(caps: &gst::CapsRef) -> (gst::Caps, Option<&'static str>) {
     caps.make_mut().set("alignment", "frame");
     (caps, Some(parser))
 }
-
-#[cfg(test)]
-mod tests;

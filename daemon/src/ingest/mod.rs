@@ -38,7 +38,8 @@ mod tap;
 mod timeline;
 
 pub use branch::accept_padded_rows;
-pub use cuda::CudaDecoding;
+pub use change::{Change, ChangeMeter};
+pub use cuda::{CudaDecoding, GRID_BYTES, GridJob};
 pub use error::IngestError;
 pub use location::Location;
 pub use ring::{Clip, PacketRing, Track};

@@ -162,6 +162,41 @@ fn accounted(run: &Run, books: &Books, frames: u64) {
     assert!(bytes("tables") * 10 < bytes("upload"), "tables weigh {} bytes", bytes("tables"));
 }
 
+/// Elements that stand for NVDEC: pictures that come in video memory are not copied, and their motion is measured there.
+#[test]
+fn pictures_that_are_decoded_on_the_gpu_stay_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let video = scene(folder.path(), "scene://people?seed=2007&seconds=4&fights=12&size=640x360");
+    let stream = format!(
+        "source = \"{}\"\nmodels.people = {{}}\nmodels.violence = {{}}\nplugins.tracker = {{}}\n\
+         masks.m = {{ polygon = [[10, 10], [60, 10], [30, 70]] }}",
+        video.display()
+    );
+    let (cpu, _) = run("cpu", SHIPPED, &stream, None);
+    let codecs = e2e::data::root().join("target/cuda/codecs");
+    let soft = |folder: &Path| {
+        Soft::new(folder).with("GST_PLUGIN_PATH", codecs.to_str().unwrap()).with("WATCHPOST_SOFT_ASYNC", "1")
+    };
+    let (cuda, books) = run("cuda", SHIPPED, &stream, Some(&soft));
+    agree(&cpu, &cuda);
+    let books = books.unwrap();
+    books.balance();
+    let edges = cuda.status["edges"].as_array().unwrap();
+    assert!(edges[0]["name"] == "decode" && edges[0]["by"] == "nvh264dec", "{edges:?}");
+    assert_eq!(edges[0]["copies"], false);
+    assert_eq!(
+        (cuda.counted("gpu_copies_total", "upload"), cuda.counted("gpu_copies_total", "download")),
+        (0, 0)
+    );
+    // What stands for NVDEC uploads its pictures, two calls each; the masks copy them within video memory, two each.
+    let frames = 100;
+    let tables = cuda.counted("gpu_copied_bytes_total", "tables");
+    let up = books.number("copies/host_to_device/bytes");
+    assert_eq!(up - tables, frames * 640 * 360 * 3 / 2, "{}", books.0);
+    assert_eq!(books.number("copies/device_to_host/calls"), 0, "{}", books.0);
+    assert_eq!(books.number("copies/device_to_device/calls"), 2 * frames, "{}", books.0);
+}
+
 /// Real video and a real model.
 #[test]
 fn real_video_gives_the_same_objects() {

@@ -14,10 +14,11 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::{Feed, Lane, LaneError};
-use crate::flow::{Decoded, FrameMeta, Letterbox, Picture, Rect, Size, StreamInfo};
+use crate::flow::{Decoded, DevicePicture, FrameMeta, Letterbox, Picture, Rect, Size, StreamInfo};
 use crate::gpu::gst::CudaContext;
-use crate::gpu::{Device, Event, GpuError, Meter, Stream};
-use crate::ingest::{CudaDecoding, SourceSpec};
+use crate::gpu::kernels::GRID_LUMA;
+use crate::gpu::{Device, Event, GpuError, Meter, Pinned, Stream, argument};
+use crate::ingest::{Change, ChangeMeter, CudaDecoding, GRID_BYTES, GridJob, SourceSpec};
 use crate::publish::messages::Edge;
 use crate::render::{Masks, Overlay};
 use crate::telemetry::{Registry, fields};
@@ -80,9 +81,31 @@ pub struct Cuda {
     /// After what uses its work: dropped, it waits.
     pending: Pending,
     surfaces: Surfaces,
+    motion: Motion,
     upload: Meter,
     download: Meter,
     stream: Stream,
+}
+
+/// Motion and scene cuts of pictures that no CPU sees: a few samples, written to the host by a kernel.
+#[derive(Default)]
+struct Motion {
+    meter: ChangeMeter,
+    samples: Option<Pinned>,
+}
+
+impl Motion {
+    fn measure(&mut self, stream: &Stream, picture: &DevicePicture) -> Result<Change, GpuError> {
+        let samples = match &mut self.samples {
+            Some(samples) => samples,
+            None => self.samples.insert(Pinned::new(stream.device(), GRID_BYTES)?),
+        };
+        let grid = GridJob::new(picture, samples.address());
+        let [across, down] = grid.threads;
+        stream.launch(GRID_LUMA, [across, down, 1], &[argument(&grid.samples)])?;
+        stream.synchronize()?;
+        Ok(self.meter.measure_grid(picture.size, samples.values(grid.len())))
+    }
 }
 
 /// Pictures that the lane's stream may still be at work on.
@@ -137,6 +160,7 @@ impl Cuda {
             stream: Stream::new(&shared.device)?,
             pending: Pending::default(),
             surfaces: Surfaces::new(&shared.device),
+            motion: Motion::default(),
             upload: meter(registry, "upload", &labels),
             download: meter(registry, "download", &labels),
             shared: shared.clone(),
@@ -181,12 +205,17 @@ impl Lane for Cuda {
 
     const NAME: &'static str = "cuda";
 
-    fn adopt(&mut self, decoded: Decoded, _meta: &mut FrameMeta) -> Result<Surface, LaneError> {
+    fn adopt(&mut self, decoded: Decoded, meta: &mut FrameMeta) -> Result<Surface, LaneError> {
         let (surface, picture) = match decoded {
             Decoded::Host(picture) => {
                 (self.surfaces.upload(&self.stream, &self.upload, &picture)?, Some(picture))
             }
-            Decoded::Device(frame) => (self.surfaces.adopt(&self.stream, frame)?, None),
+            Decoded::Device(frame) => {
+                let surface = self.surfaces.adopt(&self.stream, frame)?;
+                let change = self.motion.measure(&self.stream, surface.picture())?;
+                (meta.motion, meta.cut) = (change.motion, change.cut);
+                (surface, None)
+            }
         };
         self.pending.push(&self.shared.device, &self.stream, surface.clone(), picture)?;
         Ok(surface)
