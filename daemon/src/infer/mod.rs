@@ -4,9 +4,11 @@
 //! to one inference thread; the [`Runtime`] lives as long as the process. A model that does not fit its manifest
 //! is refused when it is opened, before the first frame.
 
+mod graph;
 mod input;
 mod metadata;
 mod model_dir;
+mod output;
 mod provider;
 mod runtime;
 mod session;
