@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 
 pub use input::InputSpec;
 pub use model_dir::ModelDir;
-pub use provider::Provider;
+pub use provider::{Choice, Provider, choose};
 pub use runtime::Runtime;
 pub use session::{Session, SessionOptions};
 pub use window::{WindowBuilder, WindowTensor};
@@ -99,6 +99,16 @@ pub enum InferError {
         expected: String,
         /// Element type and shape.
         found: String,
+    },
+    /// No provider of a list loads.
+    #[error(
+        "none of `infer.providers` can be used:{}\nadd \"cpu\" to the list to go on without; `watchpost doctor` says \
+         more",
+        tried.iter().map(|(provider, why)| format!("\n  {provider}: {why}")).collect::<String>()
+    )]
+    NoProvider {
+        /// Each with ONNX Runtime's words.
+        tried: Vec<(Provider, String)>,
     },
     /// ONNX Runtime failed.
     #[error("ONNX Runtime: {0}")]
