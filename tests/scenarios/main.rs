@@ -4,6 +4,7 @@
 
 mod accept;
 mod golden;
+mod infer;
 mod ingest;
 mod main_job;
 mod mqtt;
