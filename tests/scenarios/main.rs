@@ -5,6 +5,7 @@
 mod accept;
 mod cuda;
 mod golden;
+mod infer;
 mod ingest;
 mod main_job;
 mod mqtt;

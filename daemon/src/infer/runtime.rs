@@ -78,6 +78,13 @@ impl Runtime {
         &self.version
     }
 
+    /// The number that TensorRT's library gives as its version, such as `101303`; `None` where it is not loaded, which
+    /// [`Self::try_provider`] does.
+    #[must_use]
+    pub fn tensorrt_version(&self) -> Option<String> {
+        version::tensorrt()
+    }
+
     pub(super) fn environment(&self) -> &Environment {
         &self.environment
     }
