@@ -85,7 +85,9 @@ impl Runtime {
         version::tensorrt()
     }
 
-    pub(super) fn environment(&self) -> &Environment {
+    /// What sessions are opened in.
+    #[must_use]
+    pub fn environment(&self) -> &Environment {
         &self.environment
     }
 }

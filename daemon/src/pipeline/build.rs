@@ -81,6 +81,9 @@ pub(super) fn build<L: Lane>(
     let outputs = Outputs::new(Arc::clone(name), &settings.outputs, shared.server.clone());
     let labelled = [(crate::telemetry::fields::STREAM, &**name)];
     let registry = &shared.registry;
+    // Of a rendered scene they never were there; of any other source they came and were let go.
+    let left_out = if scene { "stream_frames_left_out_total" } else { "stream_frames_dropped_total" };
+    let left_out = registry.counter(left_out, &labelled);
     let trace = settings.trace.as_ref().map(|path| Trace::start(path, name, &labels));
     let delivery = Delivery::new(
         Arc::clone(name),
@@ -94,14 +97,14 @@ pub(super) fn build<L: Lane>(
             plugins: registry.histogram("stream_plugins_seconds", &labelled),
             outputs: registry.histogram("stream_outputs_seconds", &labelled),
             latency: registry.histogram("stream_latency_seconds", &labelled),
+            left_out: left_out.clone(),
         },
     );
     let stream_models = StreamModels::new(&lane, models, inbox.clone())?;
 
     let source = if scene {
         let spec = SceneSpec::parse(&settings.source)?;
-        let left_out = registry.counter("stream_frames_left_out_total", &labelled);
-        AnySource::Scene(Box::new(SceneFeed::new(name, spec, left_out)))
+        AnySource::Scene(Box::new(SceneFeed::new(name, spec, left_out.clone())))
     } else {
         let mut spec = SourceSpec::from_settings(name, settings);
         lane.decode_here(&mut spec, settings.in_flight * CREDITS);
@@ -109,7 +112,7 @@ pub(super) fn build<L: Lane>(
     };
     // A live stream's frames go on to plugins and outputs while models lag: they need room behind those in flight.
     let credits = Credits::new(settings.in_flight * CREDITS);
-    let reader = Reader::start(name, source, inbox, Arc::clone(&credits))?;
+    let reader = Reader::start(name, source, inbox, Arc::clone(&credits), left_out)?;
     let worker = Worker {
         name: Arc::clone(name),
         models: stream_models,

@@ -34,6 +34,8 @@ pub(super) struct Meters {
     pub(super) outputs: Histogram,
     /// From the source's clock to the end of delivery.
     pub(super) latency: Histogram,
+    /// What the source left out; counted by the reader or the scene.
+    pub(super) left_out: Counter,
 }
 
 /// What is needed to build a stream's row of plugins, once the source's size and rate are known.
@@ -210,10 +212,13 @@ impl<L: Lane> Delivery<L> {
         let plugins = self.plugins.as_ref().map(StreamPlugins::status).unwrap_or_default();
         let outputs = self.outputs.status();
         let edges = self.outputs.edges(lane);
+        let (encoded, not_encoded) = self.outputs.counts();
         status.update(|report| {
             // Whole numbers: a retained message that changes with every tick would drown the broker.
             report.status.fps = fps.round() as f32;
             report.frames = self.meters.frames.get();
+            report.dropped = self.meters.left_out.get();
+            (report.encoded, report.not_encoded) = (encoded, not_encoded);
             report.plugins = plugins;
             report.status.outputs = outputs;
             report.status.edges.retain(|edge| !edge.name.starts_with("encode "));

@@ -148,6 +148,12 @@ impl<L: Lane> Outputs<L> {
             .collect()
     }
 
+    /// Pictures encoded, and those dropped because an output was away or too slow, over all outputs.
+    pub(super) fn counts(&self) -> (u64, u64) {
+        let all = self.outputs.iter().filter_map(|output| output.out.as_ref()).map(VideoOut::status);
+        all.fold((0, 0), |(encoded, not), it| (encoded + it.frames, not + it.dropped))
+    }
+
     /// Encoders, as edges of the lane.
     pub(super) fn edges(&self, lane: &L) -> Vec<Edge> {
         self.outputs
