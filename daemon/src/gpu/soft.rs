@@ -156,3 +156,25 @@ pub fn fail(faults: &str) {
         fail(text.as_ptr());
     }
 }
+
+/// Memory of the host's that the driver knows.
+pub struct Registered(u64);
+
+impl Registered {
+    /// Tells the driver of memory that begins at a page.
+    ///
+    /// # Panics
+    /// Where the driver refuses it.
+    pub fn new(address: u64, len: usize) -> Self {
+        // SAFETY: the memory is the caller's, and outlives this.
+        unsafe { sys::cuMemHostRegister_v2(address as *mut _, len, 0) }.result().unwrap();
+        Self(address)
+    }
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        // SAFETY: told by `new`. What the driver says comes too late for the test.
+        let _ = unsafe { sys::cuMemHostUnregister(self.0 as *mut _) };
+    }
+}

@@ -183,6 +183,15 @@ impl Stream {
         self.copy_rows(&copy)
     }
 
+    /// Bytes on the GPU become zero.
+    ///
+    /// # Errors
+    /// What the driver says.
+    pub fn clear(&self, address: u64, bytes: usize) -> Result<(), GpuError> {
+        // SAFETY: the caller owns the memory until the work is done.
+        self.device.call("cuMemsetD8Async", || unsafe { sys::cuMemsetD8Async(address, 0, bytes, self.raw) })
+    }
+
     /// Launches a kernel for at least as many threads along x, y and z: kernels leave alone those beyond. The arguments
     /// are those that `super::kernels` names for it.
     ///

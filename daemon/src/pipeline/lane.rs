@@ -8,7 +8,10 @@ pub mod check;
 mod cpu;
 mod cuda;
 
+use std::path::Path;
+
 use crate::config::Manifest;
+use crate::config::settings::Infer;
 use crate::flow::{
     Decoded, ElementType, FrameMeta, Letterbox, Picture, Rect, Recycle, Run, Size, StreamInfo,
 };
@@ -161,7 +164,21 @@ pub trait Loader<T: Recycle>: Send + Sync {
         &self,
         runtime: &Runtime,
         dir: &mut ModelDir,
-        options: SessionOptions,
-        threshold: Option<f32>,
+        order: &Order<'_>,
     ) -> Result<Opened<T>, Box<dyn std::error::Error + Send + Sync>>;
+}
+
+/// How a model is to be opened.
+#[derive(Debug, Clone, Copy)]
+pub struct Order<'a> {
+    /// Name in the configuration.
+    pub name: &'a str,
+    /// Threads and frames of a run.
+    pub options: SessionOptions,
+    /// Confidence in place of the manifest's.
+    pub threshold: Option<f32>,
+    /// `infer` of the configuration.
+    pub infer: &'a Infer,
+    /// Where what can be made again is kept.
+    pub cache: &'a Path,
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::lane::{CpuLoader, Loader};
+use super::lane::{CpuLoader, Loader, Order};
 use super::model::Model;
 use crate::config::Settings;
 use crate::config::settings::{Infer, Model as ModelSettings};
@@ -69,7 +69,7 @@ pub fn find_model(settings: &Settings, name: &str) -> Result<PathBuf, PoolError>
 
 /// The models of the box, as one lane has them.
 pub(super) struct Pool<T: Recycle> {
-    settings: Mutex<(BTreeMap<String, ModelSettings>, Vec<PathBuf>, Infer)>,
+    settings: Mutex<Parts>,
     /// One lock a model: two streams that want the same model wait for one load, others do not wait.
     slots: Mutex<HashMap<String, Slot<T>>>,
     registry: Registry,
@@ -90,7 +90,8 @@ impl<T: Recycle + Send + Sync + 'static> Pool<T> {
 
     /// The model of that name, loaded where it is not.
     pub(super) fn get(&self, name: &str) -> Result<Arc<Model<T>>, PoolError> {
-        let (models, folders, infer) = self.settings.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Parts { models, folders, infer, cache } =
+            self.settings.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let Some(settings) = models.get(name) else {
             return Err(PoolError::NotFound {
                 name: name.to_owned(),
@@ -110,7 +111,7 @@ impl<T: Recycle + Send + Sync + 'static> Pool<T> {
         }
         let folder = find(name, &settings.path, &folders)?;
         let model = self
-            .load(name, &folder, settings, &infer)
+            .load(name, &folder, settings, &infer, &cache)
             .map_err(|source| PoolError::Load { name: name.to_owned(), source })?;
         let model = Arc::new(model);
         *slot = Some((settings.clone(), Arc::clone(&model)));
@@ -123,12 +124,14 @@ impl<T: Recycle + Send + Sync + 'static> Pool<T> {
         folder: &Path,
         settings: &ModelSettings,
         infer: &Infer,
+        cache: &Path,
     ) -> Result<Model<T>, Box<dyn std::error::Error + Send + Sync>> {
         let runtime = Runtime::load(infer.library.as_deref())?;
         let mut dir = ModelDir::open(folder)?;
         let threads = if settings.threads == 0 { infer.threads } else { settings.threads };
         let options = SessionOptions { threads, batch: settings.batch };
-        let opened = self.loader.open(&runtime, &mut dir, options, settings.threshold)?;
+        let order = Order { name, options, threshold: settings.threshold, infer, cache };
+        let opened = self.loader.open(&runtime, &mut dir, &order)?;
         let (threads, batch, by) = (opened.threads, opened.batch, &opened.edge.0);
         tracing::info!(model = name, folder = %folder.display(), by, threads, batch, "model loaded");
         let wait = Duration::from_millis(infer.batch_wait_ms);
@@ -145,8 +148,22 @@ impl<T: Recycle + Send + Sync + 'static> Pool<T> {
     }
 }
 
-fn parts(settings: &Settings) -> (BTreeMap<String, ModelSettings>, Vec<PathBuf>, Infer) {
-    (settings.models.clone(), settings.paths.models.clone(), settings.infer.clone())
+/// What the pool needs of the settings.
+#[derive(Clone)]
+struct Parts {
+    models: BTreeMap<String, ModelSettings>,
+    folders: Vec<PathBuf>,
+    infer: Infer,
+    cache: PathBuf,
+}
+
+fn parts(settings: &Settings) -> Parts {
+    Parts {
+        models: settings.models.clone(),
+        folders: settings.paths.models.clone(),
+        infer: settings.infer.clone(),
+        cache: settings.paths.cache.clone(),
+    }
 }
 
 fn find(name: &str, path: &Path, folders: &[PathBuf]) -> Result<PathBuf, PoolError> {

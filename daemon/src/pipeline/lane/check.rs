@@ -201,7 +201,7 @@ fn unlike(one: &Picture, other: &Picture) -> usize {
     different
 }
 
-fn meta(size: Size) -> FrameMeta {
+pub(super) fn meta(size: Size) -> FrameMeta {
     FrameMeta {
         stream: Arc::from("check"),
         index: 0,

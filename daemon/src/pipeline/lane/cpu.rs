@@ -3,7 +3,7 @@
 //! In: pictures as decoders laid them out. Out: tensors, objects and scores, views. Nothing is copied between memories.
 //! Owned by a stream's worker; the engines by the models' threads.
 
-use super::{Engine, Feed, Lane, LaneError, Loader, Opened};
+use super::{Engine, Feed, Lane, LaneError, Loader, Opened, Order};
 use crate::config::manifest::Layout;
 use crate::flow::{Decoded, FrameMeta, Letterbox, Picture, Rect, Run, Size, StreamInfo, Tensor, TensorData};
 use crate::infer::{ModelDir, Runtime, Session, SessionOptions, gather};
@@ -184,10 +184,9 @@ impl Loader<Tensor> for CpuLoader {
         &self,
         runtime: &Runtime,
         dir: &mut ModelDir,
-        options: SessionOptions,
-        threshold: Option<f32>,
+        order: &Order<'_>,
     ) -> Result<Opened<Tensor>, Box<dyn std::error::Error + Send + Sync>> {
-        let (session, decoder) = open(runtime, dir, options, threshold)?;
+        let (session, decoder) = open(runtime, dir, order.options, order.threshold)?;
         let feed = Feed {
             manifest: dir.manifest.clone(),
             size: session.input().size,

@@ -5,7 +5,9 @@
 //! metrics as in [`CudaShared`]. An error ends the video stream, which is tried again; after one that breaks the GPU's
 //! context every try fails with it, and [`CudaShared::lost`] says so.
 
+mod bound;
 mod engine;
+mod loader;
 mod surface;
 mod tensor;
 mod view;
@@ -25,7 +27,7 @@ use crate::telemetry::{Registry, fields};
 
 use surface::Surfaces;
 
-pub use engine::CudaLoader;
+pub use loader::CudaLoader;
 pub use surface::Surface;
 pub use tensor::{CudaPreprocess, CudaTensor};
 pub use view::{CudaMask, CudaRender};
@@ -45,6 +47,8 @@ pub struct CudaShared {
     gstreamer: Option<Arc<CudaContext>>,
     /// Kernels' tables and parameters on their way to the GPU.
     pub(super) tables: Meter,
+    /// What models found, on its way to the host.
+    pub(super) candidates: Meter,
 }
 
 impl CudaShared {
@@ -52,12 +56,13 @@ impl CudaShared {
     #[must_use]
     pub fn new(device: Device, registry: &Registry) -> Self {
         let gpu = device.index().to_string();
-        let tables = meter(registry, "tables", &[("gpu", gpu.as_str())]);
+        let [tables, candidates] =
+            ["tables", "candidates"].map(|edge| meter(registry, edge, &[("gpu", gpu.as_str())]));
         let gstreamer = device
             .gstreamer()
             .inspect_err(|why| tracing::warn!(gpu, %why, "the CPU decodes for this GPU"))
             .ok();
-        Self { device, gstreamer, tables }
+        Self { device, gstreamer, tables, candidates }
     }
 
     /// Opens models for streams on this GPU.

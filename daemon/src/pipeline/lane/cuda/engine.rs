@@ -12,9 +12,9 @@ use crate::config::manifest::Layout;
 use crate::flow::{ElementType, Letterbox, Run, TensorView};
 use crate::gpu::params::Geometry;
 use crate::gpu::{GpuError, Pinned, Stream};
-use crate::infer::{ModelDir, Runtime, Session, SessionOptions};
+use crate::infer::{ModelDir, Runtime, Session};
 use crate::pipeline::lane::cpu::open;
-use crate::pipeline::lane::{Engine, Feed, Loader, Opened};
+use crate::pipeline::lane::{Engine, Feed, Opened, Order};
 use crate::pipeline::model::{Answer, Input, answer};
 use crate::postprocess::Decoder;
 
@@ -102,41 +102,34 @@ fn spread(entry: &mut [u8], frames: &[&[u8]], layout: Layout, channels: usize) {
     }
 }
 
-/// Opens models for the CUDA lane.
-pub struct CudaLoader {
-    pub(super) shared: CudaShared,
-}
-
-impl Loader<CudaTensor> for CudaLoader {
-    fn open(
-        &self,
-        runtime: &Runtime,
-        dir: &mut ModelDir,
-        options: SessionOptions,
-        threshold: Option<f32>,
-    ) -> Result<Opened<CudaTensor>, Box<dyn std::error::Error + Send + Sync>> {
-        let (session, decoder) = open(runtime, dir, options, threshold)?;
-        let (size, element) = (session.input().size, session.input().element);
-        let feed = Feed { manifest: dir.manifest.clone(), size, element, on_host: true };
-        let preprocessor = crate::preprocess::Preprocessor::new(&feed.manifest.input, size, element)?;
-        let (batch, threads) = (session.batch(), session.threads());
-        let entry = session.input().shape(1).iter().product::<usize>();
-        let device = &self.shared.device;
-        let engine = HostEngine {
-            stream: Stream::new(device)?,
-            jobs: Jobs::new(device, batch)?,
-            input: Pinned::new(device, batch * entry * bytes_of(element))?,
-            geometry: preprocessor.geometry(),
-            layout: dir.manifest.input.layout,
-            shared: self.shared.clone(),
-            element,
-            entry,
-            session,
-            decoder,
-        };
-        let edge = ("CPU, input in pinned memory".into(), true);
-        Ok(Opened { engine: Box::new(engine), feed, batch, threads, edge })
-    }
+/// Opens a model on the CPU, for the lane's tensors.
+pub(super) fn on_cpu(
+    shared: &CudaShared,
+    runtime: &Runtime,
+    dir: &mut ModelDir,
+    order: &Order<'_>,
+) -> Result<Opened<CudaTensor>, Box<dyn std::error::Error + Send + Sync>> {
+    let (session, decoder) = open(runtime, dir, order.options, order.threshold)?;
+    let (size, element) = (session.input().size, session.input().element);
+    let feed = Feed { manifest: dir.manifest.clone(), size, element, on_host: true };
+    let preprocessor = crate::preprocess::Preprocessor::new(&feed.manifest.input, size, element)?;
+    let (batch, threads) = (session.batch(), session.threads());
+    let entry = session.input().shape(1).iter().product::<usize>();
+    let device = &shared.device;
+    let engine = HostEngine {
+        stream: Stream::new(device)?,
+        jobs: Jobs::new(device, batch)?,
+        input: Pinned::new(device, batch * entry * bytes_of(element))?,
+        geometry: preprocessor.geometry(),
+        layout: dir.manifest.input.layout,
+        shared: shared.clone(),
+        element,
+        entry,
+        session,
+        decoder,
+    };
+    let edge = ("CPU, input in pinned memory".into(), true);
+    Ok(Opened { engine: Box::new(engine), feed, batch, threads, edge })
 }
 
 #[cfg(test)]
