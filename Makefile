@@ -126,6 +126,7 @@ bench: build
 	$(WASM) build --release --locked --target wasm32-wasip2 -p misbehave --examples
 	$(WATCHPOST) bench plugin target/wasm32-wasip2/release/examples/echo.wasm
 	$(WATCHPOST) bench preprocess
+	$(WATCHPOST) bench lane
 	@[ -x target/bench-venv/bin/python ] || { python3 -m venv target/bench-venv && \
 	  target/bench-venv/bin/python -m pip install -q --disable-pip-version-check numpy opencv-python-headless; }
 	target/bench-venv/bin/python tests/bench/opencv_preprocess.py $(WATCHPOST)

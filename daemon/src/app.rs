@@ -42,6 +42,8 @@ pub fn main(command: Command) -> anyhow::Result<()> {
             handler::command(&load(&config.config)?, &target, &name, &arguments)
         }
         Command::Model(ModelCommand::Check(arguments)) => crate::jobs::model::check(&arguments),
+        Command::Bench(BenchCommand::Lane(arguments)) => crate::jobs::bench::lane::run(&arguments),
+        Command::Bench(BenchCommand::Streams(arguments)) => crate::jobs::bench::streams::run(&arguments),
         Command::Bench(BenchCommand::Plugin(arguments)) => crate::jobs::bench::plugin::run(&arguments),
         Command::Bench(BenchCommand::Preprocess(arguments)) => {
             crate::jobs::bench::preprocess::run(&arguments)

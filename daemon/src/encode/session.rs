@@ -160,7 +160,7 @@ fn need_data(links: &Links) -> gst_app::AppSrcCallbacks {
 }
 
 /// x264: `zerolatency` and no frame held back for what is watched live, some lookahead for files.
-fn encoder(spec: &OutputSpec) -> Result<gst::Element, String> {
+pub(super) fn encoder(spec: &OutputSpec) -> Result<gst::Element, String> {
     let file = matches!(spec.target, Target::Mp4 { .. });
     let pixels = spec.size.width * spec.size.height;
     let cores = std::thread::available_parallelism().map_or(1, usize::from) as u32;

@@ -78,7 +78,9 @@ impl Runtime {
         &self.version
     }
 
-    pub(super) fn environment(&self) -> &Environment {
+    /// What sessions are opened in.
+    #[must_use]
+    pub fn environment(&self) -> &Environment {
         &self.environment
     }
 }

@@ -57,6 +57,15 @@ pub fn check_model(settings: &Settings, name: &str) -> Result<String, PoolError>
     ))
 }
 
+/// The folder of a model, as a stream would find it.
+///
+/// # Errors
+/// Where it is nowhere.
+pub fn find_model(settings: &Settings, name: &str) -> Result<PathBuf, PoolError> {
+    let path = settings.models.get(name).map(|model| model.path.as_path()).unwrap_or(Path::new(name));
+    find(name, path, &settings.paths.models)
+}
+
 /// The models of the box.
 pub(super) struct Pool {
     settings: Mutex<(BTreeMap<String, ModelSettings>, Vec<PathBuf>, Infer)>,
