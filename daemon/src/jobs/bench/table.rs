@@ -4,8 +4,9 @@
 
 use std::fmt::Write;
 
+use super::backend::Part;
 use super::lane::{LaneReport, Measured, Outcome, Whole};
-use super::saturation::Part;
+use super::saturation;
 use super::step::Step;
 use super::streams::{Held, StreamsReport};
 use super::video::Video;
@@ -89,17 +90,13 @@ fn parts(text: &mut String, backend: &Measured) {
 }
 
 fn whole_lane(text: &mut String, whole: &Whole) {
-    let sum: Vec<String> = whole
-        .floor
-        .parts
-        .iter()
-        .map(|(part, _)| match part {
-            super::backend::Part::Infer if (whole.runs_a_frame - 1.0).abs() > 0.005 => {
-                format!("{:.2} × infer", whole.runs_a_frame)
-            }
-            part => part.name().to_owned(),
-        })
-        .collect();
+    let often = |part: &Part| match part {
+        Part::Infer if (whole.runs_a_frame - 1.0).abs() > 0.005 => {
+            format!("{:.2} × infer", whole.runs_a_frame)
+        }
+        part => part.name().to_owned(),
+    };
+    let sum: Vec<String> = whole.floor.parts.keys().map(often).collect();
     line(
         text,
         format_args!(
@@ -137,7 +134,7 @@ pub(super) fn streams(report: &StreamsReport) -> String {
 
 fn held(text: &mut String, streams: usize, backend: &Held, most: usize) {
     line(text, format_args!("  {} of this kind: held at the video's own pace", count(streams)));
-    let named = |part: &Part| format!("{} ({:.0} %)", part.what, part.share * 100.0);
+    let named = |part: &saturation::Part| format!("{} ({:.0} %)", part.what, part.share * 100.0);
     match (&backend.first_bad, &backend.saturated) {
         (Some(bad), Some(saturated)) => {
             let why = bad.why.as_deref().unwrap_or_default();

@@ -10,9 +10,12 @@ use serde::Serialize;
 use crate::jobs::bench::backend::Part;
 use crate::jobs::bench::cost::{Cost, Figure};
 
+/// What a part's floor cost, and what the part did; or why it could not be measured.
+pub(super) type Costs = Result<(Cost, Cost), String>;
+
 /// One round: each part's cost with its floor's, and the whole lane's with the model's runs.
 pub(super) struct Round {
-    pub(super) parts: Vec<(Part, Result<(Cost, Cost), String>)>,
+    pub(super) parts: Vec<(Part, Costs)>,
     pub(super) whole: (Cost, u64),
 }
 

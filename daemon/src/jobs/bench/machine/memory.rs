@@ -39,8 +39,11 @@ impl Memory {
 fn group() -> Option<(f64, f64)> {
     let groups = read("/proc/self/cgroup");
     let path = |wanted: &str| {
-        let line = groups.lines().find(|line| line.splitn(3, ':').nth(1) == Some(wanted))?;
-        Some(line.splitn(3, ':').nth(2)?.trim_start_matches('/').to_owned())
+        groups.lines().find_map(|line| {
+            let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
+            let found = controllers.split(',').any(|controller| controller == wanted);
+            found.then(|| path.trim_start_matches('/').to_owned())
+        })
     };
     let kinds = [
         (
