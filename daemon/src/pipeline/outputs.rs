@@ -148,11 +148,11 @@ impl<L: Lane> Outputs<L> {
     pub(super) fn edges(&self) -> Vec<Edge> {
         self.outputs
             .iter()
-            .filter(|output| output.out.is_some())
-            .map(|output| Edge {
+            .filter_map(|output| Some((output, output.out.as_ref()?.status())))
+            .map(|(output, status)| Edge {
                 name: format!("encode {}", output.name),
-                by: "x264enc".into(),
-                copies: false,
+                by: status.encoder,
+                copies: status.downloads > 0,
             })
             .collect()
     }
@@ -195,9 +195,11 @@ fn open<L: Lane>(
         target,
         size,
         rate: info.rate,
+        codec: settings.codec,
         bitrate: settings.bitrate.map(|bitrate| bitrate.0),
         keyframe_seconds: settings.keyframe_seconds,
         realtime: info.live,
+        gpu: None,
     };
     match VideoOut::open(spec) {
         Ok(out) => {
