@@ -5,6 +5,7 @@
 #   make accept    the acceptance: twenty rendered scenes through the whole daemon (a quarter of an hour)
 #   make bench     the CPU budgets, as ratios measured in one run
 #   make ptx       compile the GPU's kernels again, after a change of daemon/src/gpu/kernels
+#   make gpu-bundle  what tests/gpu/run takes to a machine with a GPU
 #   make lint      rustfmt --check, clippy -D warnings
 #   make audit     what can be said of the dependency tree offline
 #   make fmt doc   format; build the documentation
@@ -30,7 +31,7 @@ MACHINE := $(shell uname -m)
 
 export ORT_DYLIB_PATH := $(CURDIR)/$(ONNXRUNTIME)
 
-.PHONY: help setup setup-train build plugins run demo test soft-driver ptx accept bench fmt lint doc audit train clean
+.PHONY: help setup setup-train build plugins run demo test soft-driver ptx gpu-bundle accept bench fmt lint doc audit train clean
 
 help:
 	@sed -n '/^#   make/s/^# *//p' Makefile
@@ -98,6 +99,11 @@ target/cuda/libnvcuvid.so.1: tests/cuda/nvcuvid.c
 	@mkdir -p $(@D)
 	$(SOFT_CC) -Wl,-soname,$(@F) -o $@ $<
 
+# For a machine with a GPU: see tests/gpu/run.
+gpu-bundle: build
+	@command -v zstd >/dev/null || { $(SUDO) apt-get update -q && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends zstd; }
+	tests/gpu/bundle target/watchpost-gpu.tar.zst
+
 # Elements that stand for NVDEC and NVENC there: a folder of its own, which GST_PLUGIN_PATH names in tests that want them.
 soft-driver: target/cuda/codecs/libgstsoftcodecs.so
 
@@ -106,7 +112,7 @@ target/cuda/codecs/libgstsoftcodecs.so: tests/cuda/codecs.c
 	$(SOFT_CC) -o $@ $< $$(pkg-config --cflags --libs gstreamer-1.0)
 
 # The GPU's kernels for the software driver, which runs them on the host.
-KERNELS := tensor view draw boxes grid
+KERNELS := tensor view draw boxes planes grid
 KERNEL_DIR := daemon/src/gpu/kernels
 
 soft-driver: target/cuda/kernels.so
@@ -133,6 +139,7 @@ bench: build
 	$(WASM) build --release --locked --target wasm32-wasip2 -p misbehave --examples
 	$(WATCHPOST) bench plugin target/wasm32-wasip2/release/examples/echo.wasm
 	$(WATCHPOST) bench preprocess
+	$(WATCHPOST) bench lane
 	@[ -x target/bench-venv/bin/python ] || { python3 -m venv target/bench-venv && \
 	  target/bench-venv/bin/python -m pip install -q --disable-pip-version-check numpy opencv-python-headless; }
 	target/bench-venv/bin/python tests/bench/opencv_preprocess.py $(WATCHPOST)

@@ -32,9 +32,17 @@ const UNSAFE_FILES: &[(&str, &str)] = &[
     ("daemon/src/plugins/artifact.rs", "loads machine code that our own compiler process wrote"),
     ("daemon/src/plugins/bindings.rs", "wasmtime's generated bindings of the plugin contract"),
     ("plugin-sdk/rust/src/bindings.rs", "wit-bindgen's generated bindings of the plugin contract"),
-    ("daemon/src/infer/version.rs", "asks ONNX Runtime's library for its version, which ort keeps to itself"),
+    (
+        "daemon/src/infer/cuda/raw.rs",
+        "tensors over a part of ONNX Runtime's memory, and foreign CUDA streams",
+    ),
+    ("daemon/src/infer/version.rs", "asks ONNX Runtime's and TensorRT's libraries for their versions"),
+    ("tests/scenarios/infer.rs", "writes a model's input through its address, as a kernel does"),
     ("tests/misbehave/examples/minimal.rs", "wit-bindgen's generated bindings of the world minimal"),
     ("daemon/src/gpu/block.rs", "looks at kernels' arguments and tables as bytes, to copy them to the GPU"),
+    ("daemon/src/gpu/device.rs", "calls the CUDA driver: the primary context, modules"),
+    ("daemon/src/gpu/memory.rs", "calls the CUDA driver: video memory, pinned memory"),
+    ("daemon/src/gpu/stream.rs", "calls the CUDA driver: copies, launches, events"),
     ("daemon/src/gpu/driver.rs", "asks the CUDA driver through cudarc's bindings"),
     (
         "daemon/src/gpu/gst/context.rs",

@@ -13,7 +13,9 @@ use std::path::Path;
 
 use anyhow::Context;
 
-use crate::cli::{BenchCommand, Command, ConfigArgs, ModelCommand, PluginCommand, SceneCommand, StatusArgs};
+use crate::cli::{
+    BenchCommand, Command, ConfigArgs, GpuCommand, ModelCommand, PluginCommand, SceneCommand, StatusArgs,
+};
 use crate::config::{ConfigError, Settings};
 
 /// Exit status for a wrong configuration (sysexits.h, EX_CONFIG).
@@ -42,10 +44,13 @@ pub fn main(command: Command) -> anyhow::Result<()> {
             handler::command(&load(&config.config)?, &target, &name, &arguments)
         }
         Command::Model(ModelCommand::Check(arguments)) => crate::jobs::model::check(&arguments),
+        Command::Bench(BenchCommand::Lane(arguments)) => crate::jobs::bench::lane::run(&arguments),
+        Command::Bench(BenchCommand::Streams(arguments)) => crate::jobs::bench::streams::run(&arguments),
         Command::Bench(BenchCommand::Plugin(arguments)) => crate::jobs::bench::plugin::run(&arguments),
         Command::Bench(BenchCommand::Preprocess(arguments)) => {
             crate::jobs::bench::preprocess::run(&arguments)
         }
+        Command::Gpu(GpuCommand::Check(arguments)) => crate::jobs::gpu::run(&arguments),
         Command::Broker { listen } => Ok(crate::publish::broker_main(listen)?),
     }
 }

@@ -46,6 +46,9 @@ pub enum Command {
     /// Models: check a model folder on a picture or video.
     #[command(subcommand)]
     Model(ModelCommand),
+    /// The GPU: whether it gives what the CPU gives.
+    #[command(subcommand)]
+    Gpu(GpuCommand),
     /// Measure this machine: ratios of Watchpost's stages to floors of the same run.
     #[command(subcommand)]
     Bench(BenchCommand),
@@ -64,6 +67,13 @@ pub struct ConfigArgs {
     /// Main file; `conf.d/*.toml` beside it is read too.
     #[arg(short, long, value_name = "FILE", default_value = "/etc/watchpost/watchpost.toml")]
     pub config: PathBuf,
+}
+
+/// `watchpost gpu …`.
+#[derive(Debug, Clone, Subcommand)]
+pub enum GpuCommand {
+    /// Compare the kernels, and with a video the whole lane, with the CPU's; start and stop a stream many times.
+    Check(crate::jobs::gpu::CheckArgs),
 }
 
 /// `watchpost status`.
@@ -122,9 +132,36 @@ pub enum ModelCommand {
     Check(crate::jobs::model::CheckArgs),
 }
 
+const LANE_HELP: &str = "\
+Examples:
+  watchpost bench lane
+  watchpost bench lane street.mp4 --model /var/lib/watchpost/models/yolox --encode
+  watchpost bench lane 'scene://people?size=1920x1080&fps=30' --json > lane.json";
+
+const STREAMS_HELP: &str = "\
+Examples:
+  watchpost bench streams
+  watchpost bench streams street.mp4 --model yolox --sample fps:10 --plugin tracker --encode
+  watchpost bench streams 'scene://people?size=1920x1080&fps=30' --seconds 20 --json > streams.json";
+
 /// `watchpost bench`.
 #[derive(Debug, Subcommand)]
 pub enum BenchCommand {
+    /// Decode, preprocess, infer, encode and the whole lane, each over the floor of the same run.
+    ///
+    /// Each part is measured alone, as the daemon does it and with nothing around it: frames a second and CPU
+    /// milliseconds a frame, per backend that this box has. The whole lane is the daemon's own pipeline in this process;
+    /// its floor is decoding and inference alone, and encoding where it encodes. Run it on a machine that does nothing
+    /// else.
+    #[command(after_help = LANE_HELP)]
+    Lane(crate::jobs::bench::lane::LaneArgs),
+    /// How many streams of a kind this box can hold at their own pace, and what is full first.
+    ///
+    /// Streams play the video as if it came from a camera; their number is doubled until they are not held any more
+    /// (frames missing, skipped or dropped, or ever later), then searched in between. A scene is rendered to a file
+    /// first, so that video is measured and not rendering. Run it on a machine that does nothing else.
+    #[command(after_help = STREAMS_HELP)]
+    Streams(crate::jobs::bench::streams::StreamsArgs),
     /// Preprocessing of one picture, beside a copy of its bytes and a plain two-pass way.
     Preprocess(crate::jobs::bench::preprocess::PreprocessArgs),
     /// A plugin's call: with no objects, and for each further one.

@@ -3,7 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod accept;
+mod bench;
+mod cuda;
 mod golden;
+mod infer;
 mod ingest;
 mod main_job;
 mod mqtt;

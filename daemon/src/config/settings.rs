@@ -108,6 +108,8 @@ pub enum LaneChoice {
 pub struct Accel {
     /// `auto`, `cuda` or `cpu`.
     pub lane: LaneChoice,
+    /// Index of the GPU, counted from 0.
+    pub gpu: u32,
 }
 
 /// Folders.
@@ -178,11 +180,38 @@ pub struct Infer {
     pub threads: usize,
     /// How long a batch waits for further frames, milliseconds.
     pub batch_wait_ms: u64,
+    /// What runs the models of streams on the CUDA lane: the first of these that loads. The CPU lane takes the CPU.
+    pub providers: Vec<Provider>,
+    /// Replay runs as CUDA graphs, where a model's shapes are fixed.
+    pub cuda_graphs: bool,
 }
 
 impl Default for Infer {
     fn default() -> Self {
-        Self { library: None, threads: 0, batch_wait_ms: 4 }
+        let providers = vec![Provider::TensorRt, Provider::Cuda, Provider::Cpu];
+        Self { library: None, threads: 0, batch_wait_ms: 4, providers, cuda_graphs: false }
+    }
+}
+
+/// An execution provider of ONNX Runtime.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Provider {
+    /// NVIDIA TensorRT.
+    TensorRt,
+    /// NVIDIA CUDA.
+    Cuda,
+    /// The CPU.
+    Cpu,
+}
+
+impl std::fmt::Display for Provider {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::TensorRt => "TensorRT",
+            Self::Cuda => "CUDA",
+            Self::Cpu => "CPU",
+        })
     }
 }
 
@@ -271,6 +300,9 @@ pub struct Stream {
     /// Which lane, in place of `accel.lane`.
     #[serde(default)]
     pub lane: Option<LaneChoice>,
+    /// Which GPU, in place of `accel.gpu`.
+    #[serde(default)]
+    pub gpu: Option<u32>,
     /// RTSP transport.
     #[serde(default)]
     pub transport: Transport,

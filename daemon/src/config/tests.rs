@@ -145,3 +145,16 @@ fn an_empty_configuration_is_valid() {
     assert!(!settings.box_.name.is_empty());
     assert!(settings.streams.is_empty());
 }
+
+#[test]
+fn execution_providers_are_named_once_and_one_at_least() {
+    use super::settings::Provider::{Cpu, Cuda, TensorRt};
+    assert_eq!(parse("").unwrap().infer.providers, [TensorRt, Cuda, Cpu]);
+    assert_eq!(parse("infer.providers = [\"cuda\"]\n").unwrap().infer.providers, [Cuda]);
+    let text = error("box.name = \"a\"\ninfer.providers = []\n");
+    assert!(text.starts_with("watchpost.toml:2: infer.providers: expected at least one"), "{text}");
+    let text = error("infer.providers = [\"cuda\", \"cpu\", \"cuda\"]\n");
+    assert!(text.contains("infer.providers: CUDA is named twice"), "{text}");
+    let text = error("infer.providers = [\"openvino\"]\n");
+    assert!(text.contains("infer.providers") && text.contains("tensorrt"), "{text}");
+}

@@ -3,7 +3,7 @@
 //! In: deserialized settings. Out: (dotted key, message) of every problem; empty when all is well.
 
 use super::Settings;
-use super::settings::{LaneChoice, Limits, Stream, VideoCodec, VideoOutput};
+use super::settings::{LaneChoice, Limits, Provider, Stream, VideoCodec, VideoOutput};
 
 /// Every problem of the settings.
 pub(super) fn validate(settings: &Settings) -> Vec<(String, String)> {
@@ -14,6 +14,7 @@ pub(super) fn validate(settings: &Settings) -> Vec<(String, String)> {
         check.bad("rtsp.address", format!("\"{}\" is no IP address", settings.rtsp.address));
     }
     check.limits(&settings.limits);
+    check.providers(&settings.infer.providers);
     for (name, model) in &settings.models {
         let key = format!("models.{name}");
         check.name(&key, name);
@@ -83,6 +84,15 @@ impl Check {
         }
         if mqtt.outbox_bytes < 64 << 10 {
             self.bad("mqtt.outbox_bytes", "expected at least 65536");
+        }
+    }
+
+    fn providers(&mut self, providers: &[Provider]) {
+        let twice = (1..providers.len()).find(|index| providers[..*index].contains(&providers[*index]));
+        if providers.is_empty() {
+            self.bad("infer.providers", "expected at least one of \"tensorrt\", \"cuda\" and \"cpu\"");
+        } else if let Some(twice) = twice {
+            self.bad("infer.providers", format!("{} is named twice", providers[twice]));
         }
     }
 

@@ -76,7 +76,7 @@ pub(super) fn longest_group(spec: &OutputSpec) -> u32 {
 }
 
 /// x264: `zerolatency` and no frame held back for what is watched live, some lookahead for files.
-fn x264(spec: &OutputSpec) -> Result<gst::Element, String> {
+pub(super) fn x264(spec: &OutputSpec) -> Result<gst::Element, String> {
     let file = spec.is_file();
     let pixels = spec.size.width * spec.size.height;
     let cores = std::thread::available_parallelism().map_or(1, usize::from) as u32;

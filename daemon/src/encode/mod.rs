@@ -30,6 +30,14 @@ pub use spec::{OutputSpec, Target, VideoCodec, default_bitrate, redact};
 pub use status::{OutputState, OutputStatus};
 pub use worker::VideoOut;
 
+/// The encoder that an output of this kind makes, for whoever measures it alone.
+///
+/// # Errors
+/// Where there is no x264enc.
+pub fn x264(spec: &OutputSpec) -> Result<gstreamer::Element, String> {
+    encoder::x264(spec)
+}
+
 /// What can go wrong when an output or the server is opened.
 ///
 /// What goes wrong later is retried, and said in [`OutputStatus::error`].

@@ -7,14 +7,22 @@
 //! this.
 
 pub mod block;
+mod device;
 mod driver;
+mod error;
 pub mod gst;
 pub mod kernels;
+mod memory;
 mod nvml;
 pub mod params;
+mod stream;
 
+pub use device::Device;
 pub use driver::{Driver, Gpu, NoDriver, probe};
+pub use error::GpuError;
+pub use memory::{Buffer, Pinned};
 pub use nvml::{Load, NoNvml, Nvml};
+pub use stream::{Argument, Event, Meter, Rows, Stream, argument};
 
 #[cfg(test)]
 pub mod host;

@@ -229,6 +229,24 @@ mirror! {
         reserved: i32,
     }
 
+    /// Two planes that become one of pairs: planes.cu.
+    Join, 40 {
+        /// Address of the Cb plane.
+        cb: u64,
+        /// Address of the Cr plane.
+        cr: u64,
+        /// Address of the pairs.
+        pairs: u64,
+        /// Bytes between rows of the planes.
+        pitch: i32,
+        /// Bytes between rows of the pairs.
+        pairs_pitch: i32,
+        /// Samples across.
+        width: i32,
+        /// Samples down.
+        height: i32,
+    }
+
     /// Samples of a row: draw.cu.
     Span, 8 {
         /// First.

@@ -264,6 +264,12 @@ impl Source {
         self.feed.counters.get()
     }
 
+    /// Frames, and packets, that were left out so far because somebody was too slow (live sources).
+    #[must_use]
+    pub fn left_out(&self) -> u64 {
+        self.feed.counters.left_out()
+    }
+
     /// The address, for logs and status: its `Display` shows no credentials.
     #[must_use]
     pub fn location(&self) -> &Location {

@@ -43,6 +43,12 @@ impl Counters {
         change(&mut self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
     }
 
+    /// Frames and packets that were left out; what is asked for with each frame copies nothing.
+    pub(super) fn left_out(&self) -> u64 {
+        let stats = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        stats.dropped + stats.skipped_packets
+    }
+
     /// A copy of the figures.
     pub(super) fn get(&self) -> SourceStats {
         self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()

@@ -224,6 +224,7 @@ fn announce(session: &Session, layout: &Layout, decoded: &DecodedStream) -> bool
         format: layout.format,
         codec: Some(decoded.codec.clone()),
         decoder: decoded.edges(layout),
+        on_gpu: matches!(decoded.memory, Memory::Gpu(_)),
         live: feed.paced(),
     };
     lock(&feed.timeline).set_rate(rate.0, rate.1);

@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::model::{Batching, Model};
+use super::lane::{CpuLoader, Loader};
+use super::model::Model;
 use crate::config::Settings;
 use crate::config::settings::{Infer, Model as ModelSettings};
-use crate::infer::{ModelDir, Runtime, Session, SessionOptions};
-use crate::postprocess::{Decoder, ModelInfo};
+use crate::flow::Recycle;
+use crate::infer::{ModelDir, Runtime, SessionOptions};
 use crate::telemetry::Registry;
 
 /// Why a model cannot be used.
@@ -38,14 +39,14 @@ pub enum PoolError {
     },
 }
 
-type Slot = Arc<Mutex<Option<(ModelSettings, Arc<Model>)>>>;
+type Slot<T> = Arc<Mutex<Option<(ModelSettings, Arc<Model<T>>)>>>;
 
 /// Loads a model as a stream would; what it is, in a line.
 ///
 /// # Errors
 /// Why it cannot be used.
 pub fn check_model(settings: &Settings, name: &str) -> Result<String, PoolError> {
-    let model = Pool::new(settings, Registry::new()).get(name)?;
+    let model = Pool::new(settings, Registry::new(), Box::new(CpuLoader)).get(name)?;
     let feed = &model.feed;
     Ok(format!(
         "{}  {:?} {} {:?}  {} labels",
@@ -57,17 +58,27 @@ pub fn check_model(settings: &Settings, name: &str) -> Result<String, PoolError>
     ))
 }
 
-/// The models of the box.
-pub(super) struct Pool {
-    settings: Mutex<(BTreeMap<String, ModelSettings>, Vec<PathBuf>, Infer)>,
-    /// One lock a model: two streams that want the same model wait for one load, others do not wait.
-    slots: Mutex<HashMap<String, Slot>>,
-    registry: Registry,
+/// The folder of a model, as a stream would find it.
+///
+/// # Errors
+/// Where it is nowhere.
+pub fn find_model(settings: &Settings, name: &str) -> Result<PathBuf, PoolError> {
+    let path = settings.models.get(name).map(|model| model.path.as_path()).unwrap_or(Path::new(name));
+    find(name, path, &settings.paths.models)
 }
 
-impl Pool {
-    pub(super) fn new(settings: &Settings, registry: Registry) -> Self {
-        Self { settings: Mutex::new(parts(settings)), slots: Mutex::default(), registry }
+/// The models of the box, as one lane has them.
+pub(super) struct Pool<T: Recycle> {
+    settings: Mutex<(BTreeMap<String, ModelSettings>, Vec<PathBuf>, Infer)>,
+    /// One lock a model: two streams that want the same model wait for one load, others do not wait.
+    slots: Mutex<HashMap<String, Slot<T>>>,
+    registry: Registry,
+    loader: Box<dyn Loader<T>>,
+}
+
+impl<T: Recycle + Send + Sync + 'static> Pool<T> {
+    pub(super) fn new(settings: &Settings, registry: Registry, loader: Box<dyn Loader<T>>) -> Self {
+        Self { settings: Mutex::new(parts(settings)), slots: Mutex::default(), registry, loader }
     }
 
     /// Takes over changed settings; models that run stay as long as a stream holds them.
@@ -78,7 +89,7 @@ impl Pool {
     }
 
     /// The model of that name, loaded where it is not.
-    pub(super) fn get(&self, name: &str) -> Result<Arc<Model>, PoolError> {
+    pub(super) fn get(&self, name: &str) -> Result<Arc<Model<T>>, PoolError> {
         let (models, folders, infer) = self.settings.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let Some(settings) = models.get(name) else {
             return Err(PoolError::NotFound {
@@ -112,26 +123,16 @@ impl Pool {
         folder: &Path,
         settings: &ModelSettings,
         infer: &Infer,
-    ) -> Result<Model, Box<dyn std::error::Error + Send + Sync>> {
+    ) -> Result<Model<T>, Box<dyn std::error::Error + Send + Sync>> {
         let runtime = Runtime::load(infer.library.as_deref())?;
         let mut dir = ModelDir::open(folder)?;
         let threads = if settings.threads == 0 { infer.threads } else { settings.threads };
-        let session = Session::open(&runtime, &dir, SessionOptions { threads, batch: settings.batch })?;
-        // What the manifest leaves to the graph's metadata is known by now.
-        dir.labels = session.labels().to_vec();
-        let decoder = Decoder::new(&ModelInfo {
-            decoder: &dir.manifest.output,
-            labels: &dir.labels,
-            keep: &dir.manifest.keep,
-            input: session.input().size,
-            names: session.output_names(),
-            outputs: session.outputs(),
-            threshold: settings.threshold,
-        })?;
-        let batching = Batching { most: session.batch(), wait: Duration::from_millis(infer.batch_wait_ms) };
-        let (threads, batch) = (session.threads(), batching.most);
-        tracing::info!(model = name, folder = %folder.display(), threads, batch, "model loaded");
-        Ok(Model::start(name, dir, session, decoder, batching, &self.registry)?)
+        let options = SessionOptions { threads, batch: settings.batch };
+        let opened = self.loader.open(&runtime, &mut dir, options, settings.threshold)?;
+        let (threads, batch, by) = (opened.threads, opened.batch, &opened.edge.0);
+        tracing::info!(model = name, folder = %folder.display(), by, threads, batch, "model loaded");
+        let wait = Duration::from_millis(infer.batch_wait_ms);
+        Ok(Model::start(name, dir, opened, wait, &self.registry)?)
     }
 
     /// Stops every model's thread.

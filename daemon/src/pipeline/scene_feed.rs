@@ -43,6 +43,7 @@ impl SceneFeed {
                 format: PixelFormat::Nv12,
                 codec: None,
                 decoder: "rendered".into(),
+                on_gpu: false,
                 live: true,
             });
         };

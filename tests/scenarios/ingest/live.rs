@@ -96,6 +96,7 @@ fn a_consumer_that_is_stuck_loses_the_oldest_frames_and_no_others() {
         assert!(Instant::now() < deadline, "{:?}", source.stats());
         std::thread::yield_now();
     }
+    assert!(source.left_out() >= 20);
     let after = listen(&mut source, |heard| heard.frames.len() >= 20);
     let (last, first) = (&before.frames.last().unwrap().meta, &after.frames[0].meta);
     assert_eq!(first.index, last.index + 1);
