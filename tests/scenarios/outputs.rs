@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use e2e::rtmp::Rtmp;
-use watchpost::encode::{OutputSpec, OutputState, RtspServer, Target, VideoOut};
+use watchpost::encode::{OutputSpec, OutputState, RtspServer, Target, VideoCodec, VideoOut};
 use watchpost::flow::{Colorimetry, Matrix, Picture, Range};
 
 use pattern::{Pump, RATE, SIZE, check, noisy, picture, pts};
@@ -22,9 +22,11 @@ fn spec(target: Target) -> OutputSpec {
         target,
         size: SIZE,
         rate: (RATE, 1),
+        codec: VideoCodec::H264,
         bitrate: Some(1_500_000),
         keyframe_seconds: None,
         realtime: true,
+        gpu: None,
     }
 }
 

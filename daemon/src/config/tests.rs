@@ -78,6 +78,24 @@ fn every_problem_is_reported_at_once() {
 }
 
 #[test]
+fn codecs_that_cannot_work_are_named() {
+    let stream = "[streams.x]\nsource = \"a.mp4\"\n";
+    let text = error(&format!(
+        "accel.lane = \"cpu\"\n{stream}outputs.a = {{ to = \"rtmp://h/x/y\", codec = \"h265\" }}\n\
+         outputs.b = {{ serve = \"rtsp\", codec = \"av1\" }}\noutputs.c = {{ file = \"a.mp4\", codec = \"av1\" }}\n"
+    ));
+    let lines: Vec<_> = text.lines().collect();
+    assert_eq!(lines.len(), 3, "{text}");
+    assert!(lines[0].contains("streams.x.outputs.a.codec: RTMP carries H.264, not H.265"), "{text}");
+    assert!(lines[1].contains("streams.x.outputs.b.codec: RTSP viewers take H.264 or H.265"), "{text}");
+    assert!(lines[2].contains("streams.x.outputs.c.codec: AV1 needs a GPU with NVENC"), "{text}");
+    assert!(
+        error(&format!("{stream}outputs.a = {{ serve = \"rtsp\", codec = \"mpeg2\" }}")).contains("codec")
+    );
+    assert!(parse(&format!("{stream}outputs.a = {{ serve = \"rtsp\", codec = \"h265\" }}")).is_ok());
+}
+
+#[test]
 fn drop_ins_win_in_the_order_of_their_names_and_variables_over_them() {
     let folder = tempfile::tempdir().unwrap();
     let main = folder.path().join("watchpost.toml");

@@ -158,8 +158,8 @@ impl<L: Lane> Outputs<L> {
     pub(super) fn edges(&self, lane: &L) -> Vec<Edge> {
         self.outputs
             .iter()
-            .filter(|output| output.out.is_some())
-            .map(|output| lane.encode_edge(&output.name, "x264enc"))
+            .filter_map(|output| Some((&output.name, output.out.as_ref()?.status())))
+            .map(|(name, status)| lane.encode_edge(name, &status.encoder))
             .collect()
     }
 
@@ -201,9 +201,11 @@ fn open<L: Lane>(
         target,
         size,
         rate: info.rate,
+        codec: settings.codec,
         bitrate: settings.bitrate.map(|bitrate| bitrate.0),
         keyframe_seconds: settings.keyframe_seconds,
         realtime: info.live,
+        gpu: None,
     };
     match VideoOut::open(spec) {
         Ok(out) => {

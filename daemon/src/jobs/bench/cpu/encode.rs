@@ -12,7 +12,7 @@ use gstreamer as gst;
 use gstreamer::prelude::*;
 use gstreamer_app::AppSrc;
 
-use crate::encode::{OutputSpec, OutputState, Target, VideoOut};
+use crate::encode::{OutputSpec, OutputState, Target, VideoCodec, VideoOut};
 use crate::flow::{Picture, Rect, Size};
 use crate::jobs::bench::cost::{Clock, Cost, DEPTH};
 use crate::jobs::bench::interrupt::Stop;
@@ -77,9 +77,11 @@ impl Parts {
             target: Target::Mp4 { path: self.folder.join("bench.mp4") },
             size: self.size,
             rate: self.rate,
+            codec: VideoCodec::H264,
             bitrate: None,
             keyframe_seconds: None,
             realtime: false,
+            gpu: None,
         }
     }
 

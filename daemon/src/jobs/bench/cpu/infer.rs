@@ -50,7 +50,8 @@ impl Parts {
         })?;
         let bare = bare(&runtime, &dir, session.threads())?;
         let input = session.input();
-        let feed = Feed { manifest: dir.manifest.clone(), size: input.size, element: input.element, on_host: true };
+        let feed =
+            Feed { manifest: dir.manifest.clone(), size: input.size, element: input.element, on_host: true };
         let tensor = Tensor::zeros(input.element, &input.shape(session.batch()));
         let letterbox = Letterbox { source: Rect::default(), target: Rect::default() };
         Ok(Self { decoder, feed, bare, input: input.name.clone(), tensor, letterbox, session })
