@@ -12,9 +12,8 @@ use std::path::Path;
 
 use crate::config::Manifest;
 use crate::config::settings::Infer;
-use crate::flow::{
-    Decoded, ElementType, FrameMeta, Letterbox, Picture, Rect, Recycle, Run, Size, StreamInfo,
-};
+use crate::encode::{Input as PictureIn, OutputSpec};
+use crate::flow::{Decoded, ElementType, FrameMeta, Letterbox, Rect, Recycle, Run, Size, StreamInfo};
 use crate::infer::{ModelDir, Runtime, SessionOptions};
 use crate::ingest::SourceSpec;
 use crate::preprocess::PreprocessError;
@@ -106,10 +105,13 @@ pub trait Lane: Send + 'static {
         tensor: &mut Self::Tensor,
     ) -> Result<Letterbox, LaneError>;
 
-    /// A renderer for one output.
-    fn renderer(&self, size: Size) -> Self::Render;
+    /// Lets an output encode where the lane's pixels live, where it can.
+    fn encode_here(&self, output: &mut OutputSpec);
 
-    /// One view of a frame, for an encoder that takes pictures in host memory.
+    /// A renderer for one output. `on_gpu`: its encoder takes pictures in video memory.
+    fn renderer(&self, size: Size, on_gpu: bool) -> Self::Render;
+
+    /// One view of a frame, where the encoder takes it; none while everything that it could lie in is with the encoder.
     ///
     /// # Errors
     /// As [`Lane::adopt`].
@@ -119,10 +121,10 @@ pub trait Lane: Send + 'static {
         pixels: &Self::Pixels,
         view: Rect,
         overlay: Option<&Overlay>,
-    ) -> Result<Picture, LaneError>;
+    ) -> Result<Option<PictureIn>, LaneError>;
 
-    /// What encodes a view that was rendered here, with the copy where there is one.
-    fn encode_edge(&self, output: &str, encoder: &str) -> Edge;
+    /// What encodes a view that was rendered here, with the copy where there is one. `on_gpu`: as it was rendered.
+    fn encode_edge(&self, output: &str, encoder: &str, on_gpu: bool) -> Edge;
 }
 
 /// A model opened for the tensors of a lane.

@@ -23,6 +23,8 @@ struct Output<L: Lane> {
     /// Made when the source's size and rate are known.
     out: Option<VideoOut>,
     render: Option<L::Render>,
+    /// Its encoder takes pictures in video memory.
+    on_gpu: bool,
     error: Option<String>,
 }
 
@@ -50,6 +52,7 @@ impl<L: Lane> Outputs<L> {
                 settings: settings.clone(),
                 out: None,
                 render: None,
+                on_gpu: false,
                 error: None,
             })
             .collect();
@@ -118,8 +121,10 @@ impl<L: Lane> Outputs<L> {
             let view = output.settings.view.as_ref().and_then(|view| self.views.get(view)).copied();
             let view = view.unwrap_or_else(|| Rect::of_size(size));
             let overlay = overlay.as_ref().filter(|_| output.settings.overlay);
-            let picture = lane.render(render, &frame.pixels, view, overlay)?;
-            out.push(picture, frame.meta.pts);
+            match lane.render(render, &frame.pixels, view, overlay)? {
+                Some(picture) => out.push(picture, frame.meta.pts),
+                None => out.skip(),
+            }
         }
         Ok(())
     }
@@ -158,8 +163,8 @@ impl<L: Lane> Outputs<L> {
     pub(super) fn edges(&self, lane: &L) -> Vec<Edge> {
         self.outputs
             .iter()
-            .filter_map(|output| Some((&output.name, output.out.as_ref()?.status())))
-            .map(|(name, status)| lane.encode_edge(name, &status.encoder))
+            .filter_map(|output| Some((&output.name, output.out.as_ref()?.status(), output.on_gpu)))
+            .map(|(name, status, on_gpu)| lane.encode_edge(name, &status.encoder, on_gpu))
             .collect()
     }
 
@@ -195,7 +200,7 @@ fn open<L: Lane>(
             return;
         }
     };
-    let spec = OutputSpec {
+    let mut spec = OutputSpec {
         stream: stream.to_string(),
         name: output.name.clone(),
         target,
@@ -207,9 +212,11 @@ fn open<L: Lane>(
         realtime: info.live,
         gpu: None,
     };
+    lane.encode_here(&mut spec);
     match VideoOut::open(spec) {
         Ok(out) => {
-            output.render = Some(lane.renderer(size));
+            output.on_gpu = out.prefers_gpu();
+            output.render = Some(lane.renderer(size, output.on_gpu));
             output.out = Some(out);
         }
         Err(error) => {

@@ -5,6 +5,7 @@
 
 use super::{Engine, Feed, Lane, LaneError, Loader, Opened, Order};
 use crate::config::manifest::Layout;
+use crate::encode::{Input as PictureIn, OutputSpec};
 use crate::flow::{Decoded, FrameMeta, Letterbox, Picture, Rect, Run, Size, StreamInfo, Tensor, TensorData};
 use crate::infer::{ModelDir, Runtime, Session, SessionOptions, gather};
 use crate::ingest::SourceSpec;
@@ -66,7 +67,9 @@ impl Lane for Cpu {
         Ok(letterbox)
     }
 
-    fn renderer(&self, size: Size) -> Renderer {
+    fn encode_here(&self, _: &mut OutputSpec) {}
+
+    fn renderer(&self, size: Size, _: bool) -> Renderer {
         Renderer::new(size)
     }
 
@@ -76,11 +79,11 @@ impl Lane for Cpu {
         pixels: &Picture,
         view: Rect,
         overlay: Option<&Overlay>,
-    ) -> Result<Picture, LaneError> {
-        Ok(render.render(pixels, view, overlay))
+    ) -> Result<Option<PictureIn>, LaneError> {
+        Ok(Some(render.render(pixels, view, overlay).into()))
     }
 
-    fn encode_edge(&self, output: &str, encoder: &str) -> Edge {
+    fn encode_edge(&self, output: &str, encoder: &str, _: bool) -> Edge {
         Edge { name: format!("encode {output}"), by: encoder.into(), copies: false }
     }
 }

@@ -16,6 +16,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::{Feed, Lane, LaneError};
+use crate::encode::{CudaEncoding, Input as PictureIn, OutputSpec};
 use crate::flow::{Decoded, DevicePicture, FrameMeta, Letterbox, Picture, Rect, Size, StreamInfo};
 use crate::gpu::gst::CudaContext;
 use crate::gpu::kernels::GRID_LUMA;
@@ -45,6 +46,8 @@ pub struct CudaShared {
     pub device: Device,
     /// GStreamer's object for its context; none where GStreamer cannot use CUDA memory: then the CPU decodes.
     gstreamer: Option<Arc<CudaContext>>,
+    /// NVENC on it.
+    encoding: Option<Arc<CudaEncoding>>,
     /// Kernels' tables and parameters on their way to the GPU.
     pub(super) tables: Meter,
     /// What models found, on its way to the host.
@@ -62,7 +65,8 @@ impl CudaShared {
             .gstreamer()
             .inspect_err(|why| tracing::warn!(gpu, %why, "the CPU decodes for this GPU"))
             .ok();
-        Self { device, gstreamer, tables, candidates }
+        let encoding = gstreamer.as_ref().map(|context| Arc::new(CudaEncoding::new(Arc::clone(context))));
+        Self { device, gstreamer, encoding, tables, candidates }
     }
 
     /// Opens models for streams on this GPU.
@@ -259,8 +263,13 @@ impl Lane for Cuda {
         preprocess.run(&self.stream, &self.shared.tables, pixels, rect, tensor)
     }
 
-    fn renderer(&self, size: Size) -> CudaRender {
-        CudaRender::new(size)
+    fn encode_here(&self, output: &mut OutputSpec) {
+        output.gpu = self.shared.encoding.clone();
+    }
+
+    fn renderer(&self, size: Size, on_gpu: bool) -> CudaRender {
+        let context = self.shared.gstreamer.as_ref().filter(|_| on_gpu);
+        CudaRender::new(size, context.cloned())
     }
 
     fn render(
@@ -269,11 +278,14 @@ impl Lane for Cuda {
         pixels: &Surface,
         view: Rect,
         overlay: Option<&Overlay>,
-    ) -> Result<Picture, LaneError> {
-        Ok(render.render(&self.stream, (&self.download, &self.shared.tables), pixels, view, overlay)?)
+    ) -> Result<Option<PictureIn>, LaneError> {
+        render.render(&self.stream, (&self.download, &self.shared.tables), pixels, view, overlay)
     }
 
-    fn encode_edge(&self, output: &str, encoder: &str) -> Edge {
-        Edge { name: format!("encode {output}"), by: format!("download + {encoder}"), copies: true }
+    fn encode_edge(&self, output: &str, encoder: &str, on_gpu: bool) -> Edge {
+        let by = if on_gpu { encoder.to_owned() } else { format!("download + {encoder}") };
+        // NVENC may be lost while it runs: then GStreamer downloads what it was to take.
+        let copies = !on_gpu || by.contains("download");
+        Edge { name: format!("encode {output}"), by, copies }
     }
 }

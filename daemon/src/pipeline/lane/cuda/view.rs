@@ -7,10 +7,13 @@
 use std::sync::Arc;
 
 use super::surface::{Surface, Surfaces};
+use crate::encode::Input as PictureIn;
 use crate::flow::{DevicePicture, Picture, PixelFormat, Planes, Rect, Size};
+use crate::gpu::gst::{CudaContext, Pool, PoolError};
 use crate::gpu::kernels::{DRAW_NV12, MASK_PLANES, VIEW_NV12};
 use crate::gpu::params::Canvas;
 use crate::gpu::{Buffer, Device, GpuError, Meter, Pinned, Rows, Stream, argument};
+use crate::pipeline::lane::LaneError;
 use crate::render::{Drafter, MaskLists, Masks, Overlay, ViewTables};
 
 /// Pictures kept at most: as many as are on their way through an encoder's queue.
@@ -54,11 +57,23 @@ pub struct CudaRender {
     drafter: Drafter,
     /// Made with the first picture.
     device: Option<OnDevice>,
+    /// What is drawn before it is copied to the host.
+    canvas: Option<Buffer>,
     pictures: Vec<Arc<PinnedPlanes>>,
+    /// Where pictures go that never leave video memory.
+    encoder: Option<Encoder>,
 }
 
+struct Encoder {
+    context: Arc<CudaContext>,
+    /// Made with the first picture.
+    pool: Option<Pool>,
+}
+
+/// Pictures of an encoder: no bound of the pool's. The output's inbox has one, and no frame of a file may be left out.
+const WITH_ENCODER: u32 = 0;
+
 struct OnDevice {
-    canvas: Buffer,
     tables: Sent,
     marks: Sent,
     covers: Sent,
@@ -78,13 +93,73 @@ impl Planes for PinnedPlanes {
 }
 
 impl CudaRender {
-    pub(super) fn new(output: Size) -> Self {
+    /// With GStreamer's context: for an encoder on the GPU.
+    pub(super) fn new(output: Size, context: Option<Arc<CudaContext>>) -> Self {
         let output = Size::new(output.width.max(1), output.height.max(1));
-        Self { output, drafter: Drafter::new(output), device: None, pictures: Vec::new() }
+        let encoder = context.map(|context| Encoder { context, pool: None });
+        Self {
+            output,
+            drafter: Drafter::new(output),
+            device: None,
+            canvas: None,
+            pictures: Vec::new(),
+            encoder,
+        }
     }
 
-    /// See [`crate::render::Renderer::render`].
+    /// See [`crate::render::Renderer::render`]. None while every picture is with the encoder.
     pub(super) fn render(
+        &mut self,
+        stream: &Stream,
+        meters: (&Meter, &Meter),
+        surface: &Surface,
+        view: Rect,
+        overlay: Option<&Overlay>,
+    ) -> Result<Option<PictureIn>, LaneError> {
+        if self.encoder.is_none() {
+            return Ok(Some(self.to_host(stream, meters, surface, view, overlay)?.into()));
+        }
+        self.to_encoder(stream, meters.1, surface, view, overlay)
+    }
+
+    fn to_encoder(
+        &mut self,
+        stream: &Stream,
+        tables: &Meter,
+        surface: &Surface,
+        view: Rect,
+        overlay: Option<&Overlay>,
+    ) -> Result<Option<PictureIn>, LaneError> {
+        let Some(encoder) = &mut self.encoder else { return Ok(None) };
+        let pool = match &mut encoder.pool {
+            Some(pool) => pool,
+            None => encoder.pool.insert(
+                Pool::new(&encoder.context, PixelFormat::Nv12, self.output, WITH_ENCODER, None)
+                    .map_err(|error| LaneError::Stream(error.to_string()))?,
+            ),
+        };
+        let canvas = match pool.acquire(surface.picture().color) {
+            Ok(canvas) => canvas,
+            Err(PoolError::Empty(_)) => return Ok(None),
+            Err(error) => return Err(LaneError::Stream(error.to_string())),
+        };
+        let to = *canvas.picture();
+        let drawn = Canvas {
+            luma: to.luma,
+            chroma: to.chroma,
+            luma_pitch: to.luma_pitch,
+            chroma_pitch: to.chroma_pitch,
+            width: to.size.width as i32,
+            height: to.size.height as i32,
+        };
+        let painted = self.paint(stream, tables, surface, view, overlay, drawn);
+        // Whether or not it was painted: the picture must not come back while something draws on it.
+        let waited = stream.synchronize();
+        painted.and(waited)?;
+        Ok(Some(canvas.finish().into()))
+    }
+
+    fn to_host(
         &mut self,
         stream: &Stream,
         (download, tables): (&Meter, &Meter),
@@ -100,22 +175,45 @@ impl CudaRender {
         }
         let (width, height) = (self.output.width as usize, self.output.height as usize);
         let pitch = width.next_multiple_of(2).next_multiple_of(256);
-        let device = match &mut self.device {
-            Some(device) => device,
-            None => self.device.insert(OnDevice {
-                canvas: Buffer::new(stream.device(), pitch * (height + height.div_ceil(2)))?,
-                tables: Sent::new(stream.device())?,
-                marks: Sent::new(stream.device())?,
-                covers: Sent::new(stream.device())?,
-            }),
+        let address = match &self.canvas {
+            Some(canvas) => canvas.address(),
+            None => {
+                let bytes = pitch * (height + height.div_ceil(2));
+                self.canvas.insert(Buffer::new(stream.device(), bytes)?).address()
+            }
         };
         let canvas = Canvas {
-            luma: device.canvas.address(),
-            chroma: device.canvas.address() + (pitch * height) as u64,
+            luma: address,
+            chroma: address + (pitch * height) as u64,
             luma_pitch: pitch as i32,
             chroma_pitch: pitch as i32,
             width: width as i32,
             height: height as i32,
+        };
+        self.paint(stream, tables, surface, view, overlay, canvas)?;
+        let from = [rows(canvas.luma, canvas.luma_pitch), rows(canvas.chroma, canvas.chroma_pitch)];
+        self.download(stream, download, &source, from)
+    }
+
+    /// Draws the view and what lies over it on a canvas of the output's size.
+    fn paint(
+        &mut self,
+        stream: &Stream,
+        tables: &Meter,
+        surface: &Surface,
+        view: Rect,
+        overlay: Option<&Overlay>,
+        canvas: Canvas,
+    ) -> Result<(), GpuError> {
+        let source = *surface.picture();
+        let overlay = overlay.filter(|overlay| !overlay.is_empty());
+        let device = match &mut self.device {
+            Some(device) => device,
+            None => self.device.insert(OnDevice {
+                tables: Sent::new(stream.device())?,
+                marks: Sent::new(stream.device())?,
+                covers: Sent::new(stream.device())?,
+            }),
         };
         let lists = self.drafter.view(source.size, view);
         let address = device.tables.send(stream, tables, lists.bytes(), Some(lists.generation()))?;
@@ -131,8 +229,7 @@ impl CudaRender {
             let marks = drawing.marks(address, covers);
             stream.launch(DRAW_NV12, [drawing.threads(), 1, 1], &[argument(&marks), argument(&canvas)])?;
         }
-        let from = [rows(canvas.luma, canvas.luma_pitch), rows(canvas.chroma, canvas.chroma_pitch)];
-        self.download(stream, download, &source, from)
+        Ok(())
     }
 
     /// A picture of the output's size, copied to the host.
