@@ -266,7 +266,7 @@ fn outputs_come_and_go() {
     let round = |number: usize| {
         let out = gpu.file(&folder.path().join(format!("{number}.mp4")), VideoCodec::H264);
         (0..number as u64 % 4).for_each(|number| out.push(gpu.picture(number), number * 40_000_000));
-        if number % 2 == 0 {
+        if number.is_multiple_of(2) {
             out.stop();
         }
     };

@@ -334,7 +334,7 @@ fn sources_come_and_go() {
                 held.push(frame);
             }
         }
-        if stop_at % 2 == 0 {
+        if stop_at.is_multiple_of(2) {
             source.stop();
         }
         drop(held);

@@ -117,12 +117,12 @@ impl CudaRender {
         overlay: Option<&Overlay>,
     ) -> Result<Option<PictureIn>, LaneError> {
         if self.encoder.is_none() {
-            return Ok(Some(self.to_host(stream, meters, surface, view, overlay)?.into()));
+            return Ok(Some(self.for_host(stream, meters, surface, view, overlay)?.into()));
         }
-        self.to_encoder(stream, meters.1, surface, view, overlay)
+        self.for_encoder(stream, meters.1, surface, view, overlay)
     }
 
-    fn to_encoder(
+    fn for_encoder(
         &mut self,
         stream: &Stream,
         tables: &Meter,
@@ -159,7 +159,7 @@ impl CudaRender {
         Ok(Some(canvas.finish().into()))
     }
 
-    fn to_host(
+    fn for_host(
         &mut self,
         stream: &Stream,
         (download, tables): (&Meter, &Meter),
