@@ -14,7 +14,8 @@ use std::path::Path;
 use anyhow::Context;
 
 use crate::cli::{
-    BenchCommand, Command, ConfigArgs, DoctorArgs, GpuCommand, ModelCommand, PluginCommand, SceneCommand, StatusArgs,
+    BenchCommand, Command, ConfigArgs, DoctorArgs, GpuCommand, ModelCommand, PluginCommand, SceneCommand,
+    StatusArgs,
 };
 use crate::config::{ConfigError, Settings};
 use crate::jobs::doctor;
@@ -67,7 +68,8 @@ pub fn main(command: Command) -> anyhow::Result<()> {
 fn only_prints(command: &Command) -> bool {
     use Command as C;
     match command {
-        C::Check(_)
+        C::Gpu(_)
+        | C::Check(_)
         | C::Reload(_)
         | C::Status(_)
         | C::Scene(_)

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use e2e::cuda::Soft;
 use e2e::daemon::{Daemon, binary, dist};
 use e2e::data::root;
 use e2e::mosquitto::{Mosquitto, Options};
@@ -11,14 +12,14 @@ use serde_json::Value;
 
 const PASSWORD: &str = "correct horse";
 
-fn doctor(config: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Output {
+fn doctor(config: &Path, arguments: &[&str], environment: &[(&str, &Path)]) -> Output {
     let mut command = Command::new(binary());
     command.args(["doctor", "--config"]).arg(config).args(arguments).env("NO_COLOR", "1");
     command.envs(environment.iter().copied()).output().unwrap()
 }
 
 /// The JSON report, after a look at what holds for every one.
-fn report(config: &Path, environment: &[(&str, &str)]) -> (Option<i32>, Value) {
+fn report(config: &Path, environment: &[(&str, &Path)]) -> (Option<i32>, Value) {
     let output = doctor(config, &["--json"], environment);
     let errors = String::from_utf8_lossy(&output.stderr).into_owned();
     let report: Value =
@@ -91,7 +92,7 @@ fn a_box_that_has_nothing_configured_yet_is_described() {
     assert_eq!(only(&seen, "ONNX Runtime").0, "good");
     assert_eq!(only(&seen, "encoding").0, "good");
     let decoded = findings(&seen, "decoding");
-    assert!(decoded.len() == 5 && decoded.iter().all(|(verdict, _)| verdict == "good"), "{decoded:?}");
+    assert!(decoded.len() == 8 && decoded.iter().all(|(verdict, _)| verdict == "good"), "{decoded:?}");
     let providers = findings(&seen, "provider");
     assert!(
         providers[0].1.starts_with("TensorRT: ") && providers[1].1.starts_with("CUDA: "),
@@ -220,29 +221,14 @@ fn what_the_running_daemon_has_open_is_left_to_it() {
     assert!(daemon.stop().success());
 }
 
-/// Where the software CUDA driver is in the place of the real one, with GStreamer's list of plugins made anew.
-fn software(registry: &Path) -> Vec<(&'static str, String)> {
-    let driver = root().join("target/cuda");
-    assert!(driver.join("libcuda.so.1").exists(), "not built: run `make soft-driver`");
-    vec![
-        ("LD_LIBRARY_PATH", driver.display().to_string()),
-        ("GST_REGISTRY", registry.display().to_string()),
-        ("GST_REGISTRY_FORK", "no".to_owned()),
-    ]
-}
-
-fn under(software: &[(&'static str, String)], config: &Path, more: &[(&str, &str)]) -> (Option<i32>, Value) {
-    let environment: Vec<(&str, &str)> =
-        software.iter().map(|(name, value)| (*name, value.as_str())).chain(more.iter().copied()).collect();
-    report(config, &environment)
-}
-
 #[test]
 fn under_the_software_driver_the_gpu_is_named_and_tried() {
     let folder = tempfile::tempdir().unwrap();
     let nowhere = folder.path().join("none.toml");
-    let software = software(&folder.path().join("registry"));
-    let look = |more: &[(&str, &str)]| under(&software, &nowhere, more).1;
+    let look = |more: &[(&str, &str)]| {
+        let soft = more.iter().fold(Soft::new(folder.path()), |soft, (name, value)| soft.with(name, value));
+        report(&nowhere, &soft.environment()).1
+    };
 
     let seen = look(&[("WATCHPOST_SOFT_DEVICES", "2"), ("WATCHPOST_SOFT_NVML_PROCESSES", "1=3000000000")]);
     let (verdict, found) = only(&seen, "GPU driver");
@@ -259,8 +245,10 @@ fn under_the_software_driver_the_gpu_is_named_and_tried() {
         loads.len() == 2 && loads[0].1.contains("40 °C") && loads[0].1.ends_with("(1) 3.0 GB"),
         "{loads:?}"
     );
+    assert!(only(&seen, "lane").1.starts_with("cuda: auto: GPU 0 is Software GPU 0"), "{seen}");
     // Its library of decoders has none, and it has no library of encoders.
-    assert!(only(&seen, "NVDEC").1.starts_with("none: "), "{seen}");
+    let nvdec = findings(&seen, "NVDEC");
+    assert!(nvdec.len() == 2 && nvdec[1].1.starts_with("1: none: "), "{nvdec:?}");
     assert!(only(&seen, "NVENC").1.starts_with("none: libnvidia-encode.so.1: "), "{seen}");
 
     for (setting, what, expected) in [
@@ -268,16 +256,13 @@ fn under_the_software_driver_the_gpu_is_named_and_tried() {
         (("WATCHPOST_SOFT_DEVICES", "0"), "GPU driver", "CUDA_ERROR_NO_DEVICE (100)"),
         (("WATCHPOST_SOFT_FAIL", "cuInit:*=999"), "GPU driver", "CUDA_ERROR_UNKNOWN (999)"),
         (("WATCHPOST_SOFT_CAPABILITY", "52"), "GPU", "compute capability 5.2"),
-        (
-            ("WATCHPOST_SOFT_FAIL", "cuDevicePrimaryCtxRetain:*=2"),
-            "GPU",
-            "its context: CUDA_ERROR_OUT_OF_MEMORY (2)",
-        ),
+        (("WATCHPOST_SOFT_FAIL", "cuDevicePrimaryCtxRetain:*=2"), "GPU", "CUDA_ERROR_OUT_OF_MEMORY (2)"),
         (
             ("WATCHPOST_SOFT_FAIL", "cuModuleLoadData:*=222"),
             "GPU",
-            "the kernels `tensor`: CUDA_ERROR_UNSUPPORTED_PTX",
+            "CUDA_ERROR_UNSUPPORTED_PTX_VERSION (222)",
         ),
+        (("WATCHPOST_SOFT_FAIL", "cuMemAlloc:*=2"), "GPU", "cuMemAlloc: CUDA_ERROR_OUT_OF_MEMORY (2)"),
         (("WATCHPOST_SOFT_NVML_FAIL", "nvmlInit_v2:*=18"), "GPU load", "driver/library version mismatch"),
         (("WATCHPOST_SOFT_NVML_THROTTLE", "32"), "GPU load", "held back by: thermal"),
     ] {
@@ -289,8 +274,44 @@ fn under_the_software_driver_the_gpu_is_named_and_tried() {
                 findings(&seen, "GPU").is_empty() && only(&seen, "NVDEC").1.starts_with("none"),
                 "{seen}"
             );
+            assert!(only(&seen, "lane").1.starts_with("cpu: auto: "), "{seen}");
         }
     }
+}
+
+/// Elements that stand for NVDEC and NVENC: each is tried with a frame, and sessions are counted by opening them.
+#[test]
+fn codecs_of_the_gpu_are_tried_and_encoder_sessions_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let codecs = root().join("target/cuda/codecs");
+    assert!(codecs.join("libgstsoftcodecs.so").exists(), "not built: run `make soft-driver`");
+    let soft = || Soft::new(folder.path()).with("GST_PLUGIN_PATH", codecs.to_str().unwrap());
+    let clip = clip(folder.path());
+    let file = write(folder.path(), "url = \"off\"", clip.to_str().unwrap(), "auto", "");
+
+    let (code, seen) = report(&file, &soft().with("WATCHPOST_SOFT_NVENC", "3").environment());
+    assert_eq!(code, Some(0), "{seen}");
+    let nvdec = findings(&seen, "NVDEC");
+    let expected = ["H.264: nvh264dec", "H.265: nvh265dec", "VP9: nvvp9dec"];
+    assert_eq!(nvdec.len(), expected.len(), "{nvdec:?}");
+    for ((verdict, found), expected) in nvdec.iter().zip(expected) {
+        assert!(verdict == "good" && *found == format!("0: {expected} decoded a frame"), "{found}");
+    }
+    let nvenc = findings(&seen, "NVENC");
+    let sessions = nvenc.iter().find(|(_, found)| found.starts_with("sessions: 3 at once; the next one: "));
+    assert!(sessions.is_some_and(|(_, found)| found.contains("Failed to open session")), "{nvenc:?}");
+    // A stream's source is opened as its lane would.
+    assert!(only(&seen, "source").1.contains("first frame by nvh264dec"), "{seen}");
+
+    let failing = soft().with("WATCHPOST_SOFT_NVDEC_FAIL", "0").with("WATCHPOST_SOFT_NVENC", "0");
+    let (code, seen) = report(&file, &failing.environment());
+    assert_eq!(code, Some(0), "the CPU does what the GPU does not: {seen}");
+    let nvdec = findings(&seen, "NVDEC");
+    assert!(nvdec.len() == 3 && nvdec.iter().all(|(verdict, _)| verdict == "limited"), "{nvdec:?}");
+    assert!(
+        only(&seen, "source").1.contains("first frame by avdec_h264 (NVDEC: nvh264dec failed)"),
+        "{seen}"
+    );
 }
 
 /// GStreamer keeps a list of its plugins; made before the driver was installed, it has nothing of the GPU's.
@@ -298,8 +319,8 @@ fn under_the_software_driver_the_gpu_is_named_and_tried() {
 fn a_list_of_plugins_that_is_older_than_the_driver_is_found_out() {
     let folder = tempfile::tempdir().unwrap();
     let (nowhere, registry) = (folder.path().join("none.toml"), folder.path().join("registry"));
-    report(&nowhere, &[("GST_REGISTRY", registry.to_str().unwrap())]);
-    let (_, seen) = under(&software(&registry), &nowhere, &[]);
+    report(&nowhere, &[("GST_REGISTRY", &registry)]);
+    let (_, seen) = report(&nowhere, &Soft::new(folder.path()).environment());
     let stale = findings(&seen, "GStreamer").into_iter().find(|(verdict, _)| verdict == "limited");
     assert!(stale.unwrap().1.contains("is older than the driver"), "{seen}");
     assert!(
@@ -311,17 +332,17 @@ fn a_list_of_plugins_that_is_older_than_the_driver_is_found_out() {
 #[test]
 fn a_driver_that_crashes_is_a_finding_and_stops_only_who_would_use_it() {
     let folder = tempfile::tempdir().unwrap();
-    let software = software(&folder.path().join("registry"));
     // The software driver gives up where it cannot read what to do.
-    let broken = [("WATCHPOST_SOFT_FAIL", "nonsense"), ("GST_REGISTRY_FORK", "yes")];
+    let broken =
+        Soft::new(folder.path()).with("WATCHPOST_SOFT_FAIL", "nonsense").with("GST_REGISTRY_FORK", "yes");
     let file = write(folder.path(), "url = \"off\"", "scene://people?seed=1", "auto", "");
-    let (code, seen) = under(&software, &file, &broken);
+    let (code, seen) = report(&file, &broken.environment());
     let (verdict, found) = only(&seen, "GPU driver");
     assert!(verdict == "wrong" && found.contains("the process that tried it gave up (SIGABRT)"), "{found}");
     assert!(code == Some(1) && seen["streams"]["yard"]["stopped_by"][0] == "GPU driver", "{seen}");
     assert_eq!(only(&seen, "ONNX Runtime").0, "good", "the rest is tried");
 
     let file = write(folder.path(), "url = \"off\"", "scene://people?seed=1", "cpu", "");
-    let (code, seen) = under(&software, &file, &broken);
+    let (code, seen) = report(&file, &broken.environment());
     assert!(code == Some(0) && only(&seen, "GPU driver").0 == "limited", "{seen}");
 }

@@ -31,18 +31,26 @@ fn status(daemon: &Daemon) -> (Value, String) {
     (serde_json::from_slice(&json).unwrap(), String::from_utf8(text).unwrap())
 }
 
+/// A folder with nothing of the driver's but its NVML.
+fn nvml() -> tempfile::TempDir {
+    let library = root().join("target/cuda/libnvidia-ml.so.1");
+    assert!(library.exists(), "not built: run `make soft-driver`");
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::copy(library, folder.path().join("libnvidia-ml.so.1")).unwrap();
+    folder
+}
+
 #[test]
 fn figures_come_with_the_telemetry_and_a_gpu_that_is_lost_has_none() {
     let folder = tempfile::tempdir().unwrap();
     let broker = Mosquitto::start();
     let telemetry = broker.subscribe("watchpost/gate/telemetry");
-    let cuda = root().join("target/cuda");
-    assert!(cuda.join("libnvidia-ml.so.1").exists(), "not built: run `make soft-driver`");
+    let nvml = nvml();
     let daemon = Daemon::start_with(
         folder.path(),
         &config(&broker, ""),
         &[
-            ("LD_LIBRARY_PATH", cuda.as_path()),
+            ("LD_LIBRARY_PATH", nvml.path()),
             ("WATCHPOST_SOFT_NVML_DEVICES", Path::new("2")),
             ("WATCHPOST_SOFT_NVML_SM", Path::new("12,34")),
             ("WATCHPOST_SOFT_NVML_DECODER", Path::new("56")),
@@ -105,21 +113,22 @@ fn figures_come_with_the_telemetry_and_a_gpu_that_is_lost_has_none() {
 fn no_library_one_that_is_broken_or_too_old_and_no_gpu_are_said_and_no_error() {
     let broker = Mosquitto::start();
     let telemetry = broker.subscribe("watchpost/gate/telemetry");
-    let cuda = root().join("target/cuda");
+    let nvml = nvml();
     let (broken, ancient) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     std::fs::write(broken.path().join("libnvidia-ml.so.1"), "no library").unwrap();
     // A library that loads and has none of the functions.
-    std::fs::copy(cuda.join("libnvcuvid.so.1"), ancient.path().join("libnvidia-ml.so.1")).unwrap();
+    std::fs::copy(root().join("target/cuda/libnvcuvid.so.1"), ancient.path().join("libnvidia-ml.so.1"))
+        .unwrap();
     let none = Path::new("0");
     let mut cases = vec![
         (vec![("LD_LIBRARY_PATH", broken.path())], "", "libnvidia-ml.so.1 does not load: "),
         (vec![("LD_LIBRARY_PATH", ancient.path())], "", "libnvidia-ml.so.1 is too old: "),
         (
-            vec![("LD_LIBRARY_PATH", cuda.as_path()), ("WATCHPOST_SOFT_NVML_DEVICES", none)],
+            vec![("LD_LIBRARY_PATH", nvml.path()), ("WATCHPOST_SOFT_NVML_DEVICES", none)],
             "",
             "NVML works and has no GPU",
         ),
-        (vec![("LD_LIBRARY_PATH", cuda.as_path())], "accel.lane = \"cpu\"", "the GPU is left alone"),
+        (vec![("LD_LIBRARY_PATH", nvml.path())], "accel.lane = \"cpu\"", "the GPU is left alone"),
     ];
     let listed = std::process::Command::new("/sbin/ldconfig").arg("-p").output().unwrap();
     if !String::from_utf8_lossy(&listed.stdout).contains("libnvidia-ml.so.1") {

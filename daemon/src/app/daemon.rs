@@ -17,7 +17,7 @@ use crate::config::Settings;
 use crate::config::settings::LaneChoice;
 use crate::control::Server;
 use crate::encode::RtspServer;
-use crate::gpu::Watch;
+use crate::gpu::{Watch, probe};
 use crate::pipeline::Supervisor;
 use crate::plugins::{Compiler, Host, HostOptions};
 use crate::publish::messages::Timestamp;
@@ -65,7 +65,6 @@ pub(super) async fn serve(
     let mut signals = Signals::new().context("signals cannot be handled")?;
     prepare(&settings)?;
     let registry = Registry::new();
-    let gpus = watch_gpus(&settings, &registry)?;
     let box_ = settings.box_.name.clone();
     let publishing = PublishSettings::new(&settings.mqtt, &box_, &settings.paths.state)?;
     let mut publisher = Publisher::start(publishing, &registry, &tokio::runtime::Handle::current())?;
@@ -79,6 +78,7 @@ pub(super) async fn serve(
         registry.clone(),
     );
     let lane = supervisor.lane(&settings).map_err(|why| anyhow::anyhow!("accel.lane: {why}"))?;
+    let gpus = watch_gpus(&settings, &registry)?;
     let core = Arc::new(Core {
         settings: Mutex::new(settings.clone()),
         config,
@@ -212,7 +212,9 @@ fn watch_gpus(settings: &Settings, registry: &Registry) -> anyhow::Result<Watch>
     if own.chain([settings.accel.lane]).all(|lane| lane == LaneChoice::Cpu) {
         return Ok(Watch::off("accel.lane = \"cpu\": the GPU is left alone"));
     }
-    Watch::start(registry.clone(), Vec::new()).context("no thread for the GPUs' figures")
+    // As CUDA counts them, which is what the configuration's indices mean.
+    let gpus = probe().map(|driver| driver.gpus).unwrap_or_default();
+    Watch::start(registry.clone(), gpus).context("no thread for the GPUs' figures")
 }
 
 async fn start_host(

@@ -175,10 +175,14 @@ impl Running {
 
     /// Waits for a process that was killed. One that hangs in the kernel is left to it, and so is its reader.
     fn gone(&mut self) -> bool {
-        while let Ok(line) = self.lines.recv_timeout(GOING) {
-            drop(line);
+        loop {
+            match self.lines.recv_timeout(GOING) {
+                Ok(_) => {}
+                // Its output is closed, so it is about to be gone.
+                Err(RecvTimeoutError::Disconnected) => return self.child.wait().is_ok(),
+                Err(RecvTimeoutError::Timeout) => return matches!(self.child.try_wait(), Ok(Some(_))),
+            }
         }
-        matches!(self.child.try_wait(), Ok(Some(_)))
     }
 }
 

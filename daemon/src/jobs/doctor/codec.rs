@@ -1,7 +1,8 @@
 //! One frame through a decoder, or a few through an encoder.
 //!
 //! In: the name of an element. Out: nothing, or why it did not work. The frames to decode are grey and lie beside this
-//! file (`ffmpeg -f lavfi -i color=c=gray:s=320x240 -frames:v 1`, with libx264, libx265, libvpx-vp9, libaom-av1, mjpeg).
+//! file (`ffmpeg -f lavfi -i color=c=gray:s=320x240 -frames:v 1`, with libx264, libx265, libaom-av1, libvpx-vp9, libvpx, mjpeg,
+//! mpeg2video, mpeg4).
 //! Every pipeline here is stopped before its function returns.
 
 use std::sync::Arc;
@@ -19,54 +20,81 @@ const SESSIONS: usize = 16;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Codec {
     pub(super) name: &'static str,
+    /// Its media type, as NVDEC's report has it.
+    pub(super) media: &'static str,
     /// Decoders on the CPU, the preferred one first.
     pub(super) cpu: &'static [&'static str],
-    gpu: &'static [&'static str],
     caps: &'static str,
-    parsers: &'static str,
+    parser: &'static str,
     frame: &'static [u8],
 }
 
-pub(super) const ALL: [Codec; 5] = [
+const IVF: &str = "video/x-ivf";
+
+pub(super) const ALL: [Codec; 8] = [
     Codec {
         name: "H.264",
+        media: "video/x-h264",
         cpu: &["avdec_h264", "openh264dec"],
-        gpu: &["nvh264dec", "nvh264sldec"],
         caps: "video/x-h264,stream-format=byte-stream",
-        parsers: "h264parse",
+        parser: "h264parse",
         frame: include_bytes!("samples/gray.h264"),
     },
     Codec {
         name: "H.265",
+        media: "video/x-h265",
         cpu: &["avdec_h265", "libde265dec"],
-        gpu: &["nvh265dec", "nvh265sldec"],
         caps: "video/x-h265,stream-format=byte-stream",
-        parsers: "h265parse",
+        parser: "h265parse",
         frame: include_bytes!("samples/gray.h265"),
     },
     Codec {
         name: "AV1",
+        media: "video/x-av1",
         cpu: &["dav1ddec", "av1dec", "avdec_av1"],
-        gpu: &["nvav1dec"],
-        caps: "video/x-ivf",
-        parsers: "ivfparse ! av1parse",
+        caps: IVF,
+        parser: "ivfparse ! av1parse",
         frame: include_bytes!("samples/gray.av1.ivf"),
     },
     Codec {
         name: "VP9",
+        media: "video/x-vp9",
         cpu: &["vp9dec", "avdec_vp9"],
-        gpu: &["nvvp9dec", "nvvp9sldec"],
-        caps: "video/x-ivf",
-        parsers: "ivfparse ! vp9parse",
+        caps: IVF,
+        parser: "ivfparse ! vp9parse",
         frame: include_bytes!("samples/gray.vp9.ivf"),
     },
     Codec {
+        name: "VP8",
+        media: "video/x-vp8",
+        cpu: &["vp8dec", "avdec_vp8"],
+        caps: IVF,
+        parser: "ivfparse",
+        frame: include_bytes!("samples/gray.vp8.ivf"),
+    },
+    Codec {
         name: "JPEG",
+        media: "image/jpeg",
         cpu: &["jpegdec", "avdec_mjpeg"],
-        gpu: &["nvjpegdec"],
         caps: "image/jpeg",
-        parsers: "jpegparse",
+        parser: "jpegparse",
         frame: include_bytes!("samples/gray.jpg"),
+    },
+    Codec {
+        name: "MPEG-2",
+        media: "video/mpeg, mpegversion=2",
+        cpu: &["avdec_mpeg2video", "mpeg2dec"],
+        caps: "video/mpeg,mpegversion=2,systemstream=false",
+        parser: "mpegvideoparse",
+        frame: include_bytes!("samples/gray.m2v"),
+    },
+    Codec {
+        name: "MPEG-4",
+        media: "video/mpeg, mpegversion=4",
+        cpu: &["avdec_mpeg4"],
+        caps: "video/mpeg,mpegversion=4,systemstream=false",
+        parser: "mpeg4videoparse",
+        frame: include_bytes!("samples/gray.m4v"),
     },
 ];
 
@@ -76,14 +104,9 @@ pub(super) fn is_there(name: &str) -> bool {
 }
 
 impl Codec {
-    /// NVDEC's element for it, where there is one.
-    pub(super) fn nvdec(&self) -> Option<&'static str> {
-        self.gpu.iter().copied().find(|name| is_there(name))
-    }
-
     /// Decodes a frame with an element.
     pub(super) fn decode(&self, element: &str) -> Result<(), String> {
-        let text = format!("appsrc name=in ! {} ! {element} ! fakesink name=out sync=false", self.parsers);
+        let text = format!("appsrc name=in ! {} ! {element} ! fakesink name=out sync=false", self.parser);
         let pipeline = Pipeline::new(&text)?;
         let source =
             pipeline.part("in")?.downcast::<gst_app::AppSrc>().map_err(|_| "no appsrc".to_owned())?;
@@ -112,26 +135,29 @@ impl Codec {
     }
 }
 
-/// Encodes a few frames with an element.
-pub(super) fn encode(element: &str) -> Result<(), String> {
+/// Encodes a few frames with an element; `on_gpu`: from video memory.
+pub(super) fn encode(element: &str, on_gpu: bool) -> Result<(), String> {
     if !is_there(element) {
         return Err("no such element".to_owned());
     }
-    let text = format!("{} num-buffers=5 {} ! {element} ! fakesink sync=false", SOURCE.0, SOURCE.1);
+    let text = format!("{} ! {element} ! fakesink sync=false", frames(5, on_gpu));
     let pipeline = Pipeline::new(&text)?;
     pipeline.enter(gst::State::Playing)?;
     pipeline.ended()
 }
 
-/// What is encoded: NVENC takes nothing much smaller.
-const SOURCE: (&str, &str) =
-    ("videotestsrc", "! video/x-raw,format=NV12,width=640,height=360,framerate=30/1");
+/// What is encoded, so many frames of it (-1: without end): NVENC takes nothing much smaller.
+fn frames(count: i32, on_gpu: bool) -> String {
+    let form = "video/x-raw,format=NV12,width=640,height=360,framerate=30/1";
+    let up = if on_gpu { " ! cudaupload ! video/x-raw(memory:CUDAMemory)" } else { "" };
+    format!("videotestsrc num-buffers={count} ! {form}{up}")
+}
 
 /// Opens sessions of an encoder at once until one fails; how many there were, and why there was no further one.
-pub(super) fn sessions(element: &str) -> (usize, Option<String>) {
+pub(super) fn sessions(element: &str, on_gpu: bool) -> (usize, Option<String>) {
     let mut open = Vec::new();
     while open.len() < SESSIONS {
-        match session(element) {
+        match session(element, on_gpu) {
             Ok(pipeline) => open.push(pipeline),
             Err(why) => return (open.len(), Some(why)),
         }
@@ -140,8 +166,8 @@ pub(super) fn sessions(element: &str) -> (usize, Option<String>) {
 }
 
 /// A pipeline whose encoder has delivered a frame and stays open.
-fn session(element: &str) -> Result<Pipeline, String> {
-    let pipeline = Pipeline::new(&format!("{} {} ! {element} ! fakesink", SOURCE.0, SOURCE.1))?;
+fn session(element: &str, on_gpu: bool) -> Result<Pipeline, String> {
+    let pipeline = Pipeline::new(&format!("{} ! {element} ! fakesink", frames(-1, on_gpu)))?;
     pipeline.enter(gst::State::Paused)?;
     match pipeline.0.state(SOON).0 {
         Ok(gst::StateChangeSuccess::Success) => Ok(pipeline),
@@ -217,11 +243,11 @@ mod tests {
     #[test]
     fn encoders_are_tried_and_their_sessions_counted() {
         gst::init().unwrap();
-        assert_eq!(encode("x264enc"), Ok(()));
-        assert!(encode("nvenc-of-nowhere").is_err());
+        assert_eq!(encode("x264enc", false), Ok(()));
+        assert!(encode("nvenc-of-nowhere", false).is_err());
         // On the CPU nothing limits them.
-        assert_eq!(sessions("x264enc"), (SESSIONS, None));
-        let (opened, why) = sessions("identity error-after=1");
+        assert_eq!(sessions("x264enc", false), (SESSIONS, None));
+        let (opened, why) = sessions("identity error-after=1", false);
         assert!(opened == 0 && why.is_some(), "{why:?}");
     }
 }

@@ -22,7 +22,8 @@ pub(super) fn look(tries: &mut Tries, settings: &Settings, driver: bool) {
             vec![Finding::good("ONNX Runtime", text)]
         }
         Err(error) => {
-            let fix = "install Watchpost's package whole, or set infer.library to an ONNX Runtime of 1.24 or newer";
+            let fix =
+                "install Watchpost's package whole, or set infer.library to an ONNX Runtime of 1.24 or newer";
             vec![Finding::needed("ONNX Runtime", error.to_string(), fix, &all)]
         }
     });
@@ -107,15 +108,16 @@ fn engines(settings: &Settings, runtime: &Runtime, driver: &Driver, tensorrt: bo
             let lane = stream.lane.unwrap_or(settings.accel.lane);
             stream.enabled && lane != LaneChoice::Cpu && stream.models.contains_key(name)
         });
-        let gpus: BTreeSet<u32> =
-            users.map(|stream| stream.gpu.unwrap_or(settings.accel.gpu)).collect();
+        let gpus: BTreeSet<u32> = users.map(|stream| stream.gpu.unwrap_or(settings.accel.gpu)).collect();
         // What is wrong with the folder is said under `model`.
         let Ok(dir) = crate::pipeline::model_dir(settings, name) else { continue };
         for gpu in driver.gpus.iter().filter(|gpu| gpus.contains(&gpu.index)) {
             let whose = format!("{name} on GPU {}", gpu.index);
             findings.push(match Stamp::new(name, &dir, model.batch, gpu, driver, runtime) {
                 Ok(stamp) => engine(&whose, engines.state(&stamp)),
-                Err(error) => Finding::limited("engine", format!("{whose}: {error}"), "mend the model's calibration"),
+                Err(error) => {
+                    Finding::limited("engine", format!("{whose}: {error}"), "mend the model's calibration")
+                }
             });
         }
     }

@@ -3,18 +3,24 @@
 //! In: the stream's settings. Out: a finding. Runs in a process of its own: a decoder that crashes on this source crashes
 //! only that. A live source that is away is no reason not to run: the stream waits for it.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::finding::Finding;
 use super::tries::Tries;
 use crate::config::Settings;
-use crate::ingest::{IngestError, Location, Next, Source, SourceSpec};
+use crate::config::settings::{LaneChoice, Stream};
+use crate::gpu::{Device, probe};
+use crate::ingest::{CudaDecoding, IngestError, Location, Next, Source, SourceSpec};
 use crate::scene::SceneSpec;
 
 /// How long the first frame may take: a camera's next key frame may be far.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Pictures held at once: the first.
+const FRAMES: u32 = 1;
 
-pub(super) fn look(tries: &mut Tries, settings: &Settings, name: &str) {
+/// `driver`: there is one, so the GPU decodes for a stream that would take the CUDA lane.
+pub(super) fn look(tries: &mut Tries, settings: &Settings, name: &str, driver: bool) {
     let Some(stream) = settings.streams.get(name) else { return };
     let stops = [name.to_owned()];
     let fix = format!("mend streams.{name}.source");
@@ -27,8 +33,9 @@ pub(super) fn look(tries: &mut Tries, settings: &Settings, name: &str) {
             }];
         }
         // Packets need not be kept, and where a file begins again is of no interest.
-        let spec =
-            SourceSpec { ring: Duration::ZERO, loop_: false, ..SourceSpec::from_settings(name, stream) };
+        let gpu = driver.then(|| decoding(settings, stream)).flatten();
+        let kept = Duration::ZERO;
+        let spec = SourceSpec { ring: kept, loop_: false, gpu, ..SourceSpec::from_settings(name, stream) };
         let found = match Source::start(spec) {
             Ok(source) => first_frame(source),
             Err(error) => Err(error),
@@ -50,6 +57,16 @@ pub(super) fn look(tries: &mut Tries, settings: &Settings, name: &str) {
             Err(error) => trouble(name, &error, &fix, &stops),
         }]
     });
+}
+
+/// Decoding on the stream's GPU, where it would take it; why it would not is said under `lane`.
+fn decoding(settings: &Settings, stream: &Stream) -> Option<Arc<CudaDecoding>> {
+    if stream.lane.unwrap_or(settings.accel.lane) == LaneChoice::Cpu {
+        return None;
+    }
+    probe().ok()?;
+    let context = Device::open(stream.gpu.unwrap_or(settings.accel.gpu)).ok()?.gstreamer().ok()?;
+    Some(Arc::new(CudaDecoding::new(context, FRAMES)))
 }
 
 fn trouble(name: &str, error: &IngestError, fix: &str, stops: &[String]) -> Finding {

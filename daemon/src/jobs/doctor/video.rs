@@ -7,8 +7,9 @@ use gstreamer as gst;
 
 use super::codec::{self, Codec};
 use super::finding::Finding;
-use super::tries::Tries;
-use crate::gpu::loads;
+use super::tries::{Tries, Went};
+use crate::gpu::{Device, loads, probe};
+use crate::ingest::CudaDecoding;
 
 /// Says that GStreamer's plugin for the GPU has nothing to offer; the doctor then looks whether its registry is stale.
 pub(super) const NO_ELEMENTS: &str = "nvcodec";
@@ -54,15 +55,14 @@ pub(super) fn look(tries: &mut Tries, streams: &[String], driver: bool, busy: bo
     }
     let listed = ["cudaupload", "cudadownload"].iter().all(|name| codec::is_there(name));
     tries.one("NVDEC", "libnvcuvid.so.1", &[], || nvdec_library(listed));
-    let decoders: Vec<_> = codec::ALL.into_iter().filter(|codec| codec.nvdec().is_some()).collect();
-    for codec in &decoders {
-        tries.one("NVDEC", &format!("NVDEC decoding {}", codec.name), &[], || vec![nvdec(codec)]);
+    let gpus = probe().map(|driver| driver.gpus).unwrap_or_default();
+    for gpu in gpus.iter().filter(|_| listed) {
+        nvdec(tries, gpu.index);
     }
-    if decoders.is_empty() && listed {
-        let found = "none: GStreamer's nvcodec found no codec that this GPU decodes";
-        let fix = "streams are decoded on the CPU and uploaded; apt install gstreamer1.0-plugins-bad, or a newer driver";
-        tries.one("NVDEC", "NVDEC", &[], || vec![Finding::limited("NVDEC", found, fix)]);
-    }
+    nvenc(tries, listed, busy);
+}
+
+fn nvenc(tries: &mut Tries, listed: bool, busy: bool) {
     let mut encodes = true;
     tries.one("NVENC", "libnvidia-encode.so.1", &[], || {
         let missing = nvenc_library();
@@ -74,23 +74,25 @@ pub(super) fn look(tries: &mut Tries, streams: &[String], driver: bool, busy: bo
         .filter_map(|(codec, names)| Some((*codec, *names.iter().find(|name| codec::is_there(name))?)))
         .collect();
     for (codec, name) in &encoders {
-        tries.one("NVENC", &format!("NVENC encoding {codec}"), &[], || vec![nvenc(codec, name)]);
+        tries.one("NVENC", &format!("NVENC encoding {codec}"), &[], || vec![encoder(codec, name)]);
     }
-    match encoders.first() {
-        Some(_) if busy => {
-            let found = "sessions: not counted while the daemon runs, which may need them";
-            let finding = Finding::untried("NVENC", found).fix("systemctl stop watchpost, then again");
-            tries.one("NVENC", "NVENC sessions", &[], || vec![finding]);
-        }
-        Some((_, name)) => tries.one("NVENC", "NVENC sessions", &[], || vec![sessions(name)]),
-        None if listed && encodes => {
+    let Some((_, name)) = encoders.first() else {
+        if listed && encodes {
             let found =
                 "none: GStreamer's nvcodec found no encoder (A100, H100, H200 and some small GPUs have none)";
             let fix = "frames are downloaded and encoded by x264; record by remuxing where that is enough";
             tries.one("NVENC", "NVENC", &[], || vec![Finding::limited("NVENC", found, fix)]);
         }
-        None => {}
-    }
+        return;
+    };
+    tries.one("NVENC", "NVENC sessions", &[], || {
+        vec![if busy {
+            let found = "sessions: not counted while the daemon runs, which may need them";
+            Finding::untried("NVENC", found).fix("systemctl stop watchpost, then again")
+        } else {
+            sessions(name)
+        }]
+    });
 }
 
 fn gstreamer(streams: &[String]) -> Vec<Finding> {
@@ -132,7 +134,7 @@ fn decoding(codec: &Codec) -> Finding {
 }
 
 fn encoding() -> Finding {
-    match codec::encode("x264enc") {
+    match codec::encode("x264enc", false) {
         Ok(()) => Finding::good("encoding", "H.264: x264enc encoded frames"),
         Err(why) => {
             let fix = "outputs need it where there is no NVENC: apt install gstreamer1.0-plugins-ugly";
@@ -160,21 +162,52 @@ fn nvenc_library() -> Option<Finding> {
     Some(Finding::limited("NVENC", format!("none: {why}"), fix))
 }
 
-fn nvdec(codec: &Codec) -> Finding {
-    let Some(name) = codec.nvdec() else {
-        return Finding::untried("NVDEC", codec.name);
+/// The decoders of one GPU: those that the lane would take, by what they say that they can do, each decoding a frame.
+fn nvdec(tries: &mut Tries, gpu: u32) {
+    let mut asked = None;
+    let went = tries.one("NVDEC", &format!("the decoders of GPU {gpu}"), &[], || {
+        asked = Some(decoders(gpu));
+        Vec::new()
+    });
+    if went == Went::Badly {
+        return;
+    }
+    let decoders = asked.unwrap_or_else(|| decoders(gpu));
+    let fix = "streams are decoded on the CPU and uploaded";
+    let none = match &decoders {
+        Ok(found) if !found.is_empty() => None,
+        Ok(_) => Some("GStreamer's nvcodec lists no codec that it decodes".to_owned()),
+        Err(why) => Some(why.clone()),
     };
-    match codec.decode(name) {
-        Ok(()) => Finding::good("NVDEC", format!("{}: {name} decoded a frame", codec.name)),
-        Err(why) => {
-            let fix = "this codec is decoded on the CPU and uploaded; see `journalctl -k -g NVRM`";
-            Finding::limited("NVDEC", format!("{}: {name}: {why}", codec.name), fix)
-        }
+    if let Some(why) = none {
+        let found = format!("{gpu}: none: {why}");
+        tries.one("NVDEC", "NVDEC", &[], || vec![Finding::limited("NVDEC", found, fix)]);
+    }
+    for (codec, name) in decoders.unwrap_or_default() {
+        let what = format!("{gpu}: {}: {name}", codec.name);
+        tries.one("NVDEC", &what.clone(), &[], || {
+            vec![match codec.decode(&name) {
+                Ok(()) => Finding::good("NVDEC", format!("{what} decoded a frame")),
+                Err(why) => Finding::limited("NVDEC", format!("{what}: {why}"), fix),
+            }]
+        });
     }
 }
 
-fn nvenc(codec: &str, name: &str) -> Finding {
-    match codec::encode(name) {
+/// Codecs and elements, as the lane chooses them.
+fn decoders(gpu: u32) -> Result<Vec<(Codec, String)>, String> {
+    let device = Device::open(gpu).map_err(|error| error.to_string())?;
+    let context = device.gstreamer().map_err(|error| error.to_string())?;
+    let found = CudaDecoding::new(context, 1).codecs();
+    let element = |codec: &Codec| {
+        let known = found.iter().find(|(media, _)| *media == codec.media)?;
+        known.1.as_ref().ok().cloned()
+    };
+    Ok(codec::ALL.into_iter().filter_map(|codec| Some((codec, element(&codec)?))).collect())
+}
+
+fn encoder(codec: &str, name: &str) -> Finding {
+    match codec::encode(name, true) {
         Ok(()) => Finding::good("NVENC", format!("{codec}: {name} encoded frames")),
         Err(why) => {
             let fix = "frames are downloaded and encoded by x264; \"out of memory\" means that all sessions are taken";
@@ -184,7 +217,7 @@ fn nvenc(codec: &str, name: &str) -> Finding {
 }
 
 fn sessions(name: &str) -> Finding {
-    let (opened, why) = codec::sessions(name);
+    let (opened, why) = codec::sessions(name, true);
     match why {
         None => Finding::good("NVENC", format!("sessions: {opened} at once, and perhaps more")),
         Some(why) => {
