@@ -89,7 +89,7 @@ test: build soft-driver
 SOFT_DRIVER := blocks books contexts copies faults fences kernels memory odds pointers ptx settings streams work
 SOFT_CC := gcc -std=c11 -O2 -Wall -Wextra -Werror -fPIC -fvisibility=hidden -shared
 
-soft-driver: target/cuda/libcuda.so.1 target/cuda/libnvcuvid.so.1
+soft-driver: target/cuda/libcuda.so.1 target/cuda/libnvcuvid.so.1 target/cuda/libnvidia-ml.so.1 target/cuda/old/libnvidia-ml.so.1
 
 target/cuda/libcuda.so.1: $(SOFT_DRIVER:%=tests/cuda/%.c) tests/cuda/soft.h tests/cuda/ptx.h
 	@mkdir -p $(@D)
@@ -110,6 +110,14 @@ soft-driver: target/cuda/codecs/libgstsoftcodecs.so
 target/cuda/codecs/libgstsoftcodecs.so: tests/cuda/codecs.c
 	@mkdir -p $(@D)
 	$(SOFT_CC) -o $@ $< $$(pkg-config --cflags --libs gstreamer-1.0)
+target/cuda/libnvidia-ml.so.1: tests/cuda/nvml.c
+	@mkdir -p $(@D)
+	$(SOFT_CC) -Wl,-soname,$(@F) -Wl,-z,defs -o $@ $< -pthread
+
+# That of an old driver, which lacks some functions.
+target/cuda/old/libnvidia-ml.so.1: tests/cuda/nvml.c
+	@mkdir -p $(@D)
+	$(SOFT_CC) -DOLD -Wl,-soname,$(@F) -Wl,-z,defs -o $@ $< -pthread
 
 # The GPU's kernels for the software driver, which runs them on the host.
 KERNELS := tensor view draw boxes planes grid

@@ -14,9 +14,11 @@ use std::path::Path;
 use anyhow::Context;
 
 use crate::cli::{
-    BenchCommand, Command, ConfigArgs, GpuCommand, ModelCommand, PluginCommand, SceneCommand, StatusArgs,
+    BenchCommand, Command, ConfigArgs, DoctorArgs, GpuCommand, ModelCommand, PluginCommand, SceneCommand,
+    StatusArgs,
 };
 use crate::config::{ConfigError, Settings};
+use crate::jobs::doctor;
 
 /// Exit status for a wrong configuration (sysexits.h, EX_CONFIG).
 const EX_CONFIG: u8 = 78;
@@ -26,11 +28,19 @@ const EX_CONFIG: u8 = 78;
 /// # Errors
 /// Whatever stands in the command's way, with its chain of causes.
 pub fn main(command: Command) -> anyhow::Result<()> {
+    if only_prints(&command) {
+        crate::service::end_with_the_reader();
+    }
     match command {
         Command::Run(arguments) => run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Check(arguments) => check::run(&load(&arguments.config)?),
         Command::Reload(arguments) => handler::reload(&load(&arguments.config)?),
+        Command::Doctor(DoctorArgs { config, json }) => doctor(&config.config, json),
+        Command::DoctorPart(arguments) => {
+            doctor::part(&for_doctor(&arguments.config).0, &arguments);
+            Ok(())
+        }
         Command::Status(StatusArgs { config, json }) => handler::status(&load(&config.config)?, json),
         Command::Scene(SceneCommand::Export(arguments)) => crate::jobs::scene::run(&arguments),
         Command::Plugin(PluginCommand::List { config, json }) => {
@@ -55,6 +65,23 @@ pub fn main(command: Command) -> anyhow::Result<()> {
     }
 }
 
+/// Whether a command only prints what it found, so that it may end where nobody reads that any more. Not the daemon, nor
+/// the doctor, which talk with a network, nor the helpers of either.
+fn only_prints(command: &Command) -> bool {
+    use Command as C;
+    match command {
+        C::Gpu(_)
+        | C::Check(_)
+        | C::Reload(_)
+        | C::Status(_)
+        | C::Scene(_)
+        | C::Plugin(_)
+        | C::Model(_)
+        | C::Bench(_) => true,
+        C::Run(_) | C::Demo(_) | C::Doctor(_) | C::DoctorPart(_) | C::Broker { .. } => false,
+    }
+}
+
 /// The exit status for an error: 78 where the configuration is wrong, else 1.
 #[must_use]
 pub fn exit_code(error: &anyhow::Error) -> u8 {
@@ -70,6 +97,24 @@ fn run(arguments: &ConfigArgs) -> anyhow::Result<()> {
         std::future::pending(),
         || {},
     ))
+}
+
+/// A box that has no configuration yet has a doctor all the same.
+fn doctor(file: &Path, json: bool) -> anyhow::Result<()> {
+    let (settings, given) = for_doctor(file);
+    doctor::run(doctor::Patient { file, settings, given }, json)
+}
+
+fn for_doctor(file: &Path) -> (Settings, doctor::Given) {
+    if file.exists() {
+        return match load(file) {
+            Ok(settings) => (settings, doctor::Given::Read),
+            Err(error) => (Settings::default(), doctor::Given::Wrong(error)),
+        };
+    }
+    let mut settings = Settings::default();
+    shipped(&mut settings);
+    (settings, doctor::Given::None)
 }
 
 /// Reads the configuration; the shipped plugins and models are added where the folders are left at their defaults.

@@ -35,6 +35,8 @@ pub enum Command {
     Check(ConfigArgs),
     /// Make the running daemon read its configuration again.
     Reload(ConfigArgs),
+    /// Say what this box can do and why not more: GPU, codecs, models, broker, sources, each tried, each with the fix.
+    Doctor(DoctorArgs),
     /// Say what the running daemon and its streams are doing.
     Status(StatusArgs),
     /// Rendered scenes: export video with ground truth.
@@ -52,6 +54,9 @@ pub enum Command {
     /// Measure this machine: ratios of Watchpost's stages to floors of the same run.
     #[command(subcommand)]
     Bench(BenchCommand),
+    /// One part of what the doctor tries, in a process that may crash; the doctor calls this.
+    #[command(name = "__doctor", hide = true)]
+    DoctorPart(crate::jobs::doctor::PartArgs),
     /// The embedded broker in a process that can be killed; the daemon calls this.
     #[command(name = "__broker", hide = true)]
     Broker {
@@ -74,6 +79,20 @@ pub struct ConfigArgs {
 pub enum GpuCommand {
     /// Compare the kernels, and with a video the whole lane, with the CPU's; start and stop a stream many times.
     Check(crate::jobs::gpu::CheckArgs),
+}
+
+/// `watchpost doctor`.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Exit status: 0 the configured streams can run, 1 they cannot (the lines marked WRONG say why), 78 the configuration is \
+wrong.")]
+pub struct DoctorArgs {
+    /// Whose streams, models and broker.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `watchpost status`.

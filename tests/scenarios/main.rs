@@ -4,8 +4,11 @@
 
 mod accept;
 mod bench;
+mod cli;
 mod cuda;
+mod doctor;
 mod golden;
+mod gpu_figures;
 mod infer;
 mod ingest;
 mod main_job;

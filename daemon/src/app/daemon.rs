@@ -14,8 +14,10 @@ use tokio::sync::mpsc;
 use super::duties::Duties;
 use super::handler::Handler;
 use crate::config::Settings;
+use crate::config::settings::LaneChoice;
 use crate::control::Server;
 use crate::encode::RtspServer;
+use crate::gpu::{Watch, probe};
 use crate::pipeline::Supervisor;
 use crate::plugins::{Compiler, Host, HostOptions};
 use crate::publish::messages::Timestamp;
@@ -38,6 +40,7 @@ pub(super) struct Core {
     pub(super) publish: PublishHandle,
     pub(super) host: Arc<Host>,
     pub(super) supervisor: Supervisor,
+    pub(super) gpus: Watch,
     pub(super) since: Timestamp,
 }
 
@@ -75,12 +78,14 @@ pub(super) async fn serve(
         registry.clone(),
     );
     let lane = supervisor.lane(&settings).map_err(|why| anyhow::anyhow!("accel.lane: {why}"))?;
+    let gpus = watch_gpus(&settings, &registry)?;
     let core = Arc::new(Core {
         settings: Mutex::new(settings.clone()),
         config,
         publish: publisher.handle(),
         host,
         supervisor,
+        gpus,
         since: Timestamp::now(),
     });
     let handler = Arc::new(Handler(Arc::clone(&core)));
@@ -106,6 +111,7 @@ pub(super) async fn serve(
         if let Some(rtsp) = rtsp {
             rtsp.stop();
         }
+        stopping.gpus.stop();
     });
     // A second signal does not wait for outputs that hang.
     tokio::select! {
@@ -198,6 +204,17 @@ fn prepare(settings: &Settings) -> anyhow::Result<()> {
             .with_context(|| format!("paths.{key} = {}: the folder cannot be made", folder.display()))?;
     }
     Ok(())
+}
+
+/// The GPUs' figures for telemetry and status; not where the configuration leaves the GPU alone.
+fn watch_gpus(settings: &Settings, registry: &Registry) -> anyhow::Result<Watch> {
+    let own = settings.streams.values().filter_map(|stream| stream.lane);
+    if own.chain([settings.accel.lane]).all(|lane| lane == LaneChoice::Cpu) {
+        return Ok(Watch::off("accel.lane = \"cpu\": the GPU is left alone"));
+    }
+    // As CUDA counts them, which is what the configuration's indices mean.
+    let gpus = probe().map(|driver| driver.gpus).unwrap_or_default();
+    Watch::start(registry.clone(), gpus).context("no thread for the GPUs' figures")
 }
 
 async fn start_host(

@@ -12,17 +12,23 @@ mod driver;
 mod error;
 pub mod gst;
 pub mod kernels;
+mod library;
 mod memory;
 mod nvml;
 pub mod params;
 mod stream;
+mod trial;
+mod watch;
 
 pub use device::Device;
 pub use driver::{Driver, Gpu, NoDriver, probe};
 pub use error::GpuError;
+pub use library::loads;
 pub use memory::{Buffer, Pinned};
-pub use nvml::{Load, NoNvml, Nvml};
+pub use nvml::{Load, NoNvml, Nvml, Process};
 pub use stream::{Argument, Event, Meter, Rows, Stream, argument};
+pub use trial::{TrialError, trial};
+pub use watch::{Seen, Watch};
 
 #[cfg(test)]
 pub mod host;

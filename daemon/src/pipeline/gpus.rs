@@ -41,6 +41,25 @@ pub(super) enum Choice {
     Cuda(Arc<Gpu>, String),
 }
 
+/// The lane that a stream would take, or the box's where none is given, and why. Opens the GPU for that.
+///
+/// # Errors
+/// Where CUDA is asked for by name and cannot start.
+pub fn check_lane(settings: &Settings, stream: Option<&Stream>) -> Result<String, String> {
+    let wish =
+        stream.map_or_else(|| Wish::of_box(&settings.accel), |stream| Wish::of(&settings.accel, stream));
+    Gpus::new(settings, Registry::new()).choose(wish).map(|choice| choice.to_string())
+}
+
+impl std::fmt::Display for Choice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Cpu(why) => write!(f, "cpu: {why}"),
+            Self::Cuda(_, why) => write!(f, "cuda: {why}"),
+        }
+    }
+}
+
 /// A GPU with the models on it.
 pub(super) struct Gpu {
     pub(super) shared: CudaShared,

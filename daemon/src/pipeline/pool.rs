@@ -67,6 +67,16 @@ pub fn find_model(settings: &Settings, name: &str) -> Result<PathBuf, PoolError>
     find(name, path, &settings.paths.models)
 }
 
+/// The folder of a model, read: its manifest and labels; the graph is not opened.
+///
+/// # Errors
+/// Where it is nowhere, or its manifest is wrong.
+pub fn model_dir(settings: &Settings, name: &str) -> Result<ModelDir, PoolError> {
+    let path = settings.models.get(name).map(|model| model.path.clone()).unwrap_or_default();
+    let folder = find(name, &path, &settings.paths.models)?;
+    ModelDir::open(&folder).map_err(|error| PoolError::Load { name: name.to_owned(), source: error.into() })
+}
+
 /// The models of the box, as one lane has them.
 pub(super) struct Pool<T: Recycle> {
     settings: Mutex<Parts>,

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::gpus::{Choice, Gpus, Wish};
+use super::gpus::{Gpus, Wish};
 use super::lane::CpuLoader;
 use super::pool::Pool;
 use super::status::Report;
@@ -185,10 +185,7 @@ impl Supervisor {
     /// # Errors
     /// Where CUDA is asked for by name and cannot start.
     pub fn lane(&self, settings: &Settings) -> Result<String, String> {
-        Ok(match self.shared.gpus.choose(Wish::of_box(&settings.accel))? {
-            Choice::Cpu(why) => format!("cpu: {why}"),
-            Choice::Cuda(_, why) => format!("cuda: {why}"),
-        })
+        self.shared.gpus.choose(Wish::of_box(&settings.accel)).map(|choice| choice.to_string())
     }
 
     /// The error after which a GPU can only be used by a new process, once one came.

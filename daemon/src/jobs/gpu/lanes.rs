@@ -206,7 +206,7 @@ fn turns(gpu: u32, model: &Path, video: &Path, rounds: u32) -> anyhow::Result<(S
     let mut daemon = Daemon::start(gpu, "cuda", model, video, "realtime = true\nloop = true\n")?;
     let nvml = Nvml::start().ok();
     let video_memory = || {
-        let loads = nvml.as_ref().map(Nvml::loads)?;
+        let loads = nvml.as_ref()?.loads().ok()?;
         loads.into_iter().find(|load| load.index == gpu)?.memory_used
     };
     let files = |daemon: &Daemon| {

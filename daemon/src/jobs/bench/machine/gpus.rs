@@ -37,7 +37,7 @@ impl Gpus {
     /// One sample.
     pub fn sample(&mut self) {
         if let Some(nvml) = &self.nvml {
-            self.samples.push(nvml.loads());
+            self.samples.push(nvml.loads().unwrap_or_default());
         }
     }
 
