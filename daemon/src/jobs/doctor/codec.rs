@@ -106,16 +106,19 @@ pub(super) fn is_there(name: &str) -> bool {
 impl Codec {
     /// Decodes a frame with an element.
     pub(super) fn decode(&self, element: &str) -> Result<(), String> {
-        let text = format!("appsrc name=in ! {} ! {element} ! fakesink name=out sync=false", self.parser);
+        let text = format!(
+            "appsrc name=doctor-in ! {} ! {element} ! fakesink name=doctor-out sync=false",
+            self.parser
+        );
         let pipeline = Pipeline::new(&text)?;
         let source =
-            pipeline.part("in")?.downcast::<gst_app::AppSrc>().map_err(|_| "no appsrc".to_owned())?;
+            pipeline.part("doctor-in")?.downcast::<gst_app::AppSrc>().map_err(|_| "no appsrc".to_owned())?;
         let caps = self.caps.parse::<gst::Caps>().map_err(|error| error.to_string())?;
         source.set_caps(Some(&caps));
         source.set_format(gst::Format::Time);
         let frames = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&frames);
-        let pad = pipeline.part("out")?.static_pad("sink").ok_or("no pad")?;
+        let pad = pipeline.part("doctor-out")?.static_pad("sink").ok_or("no pad")?;
         pad.add_probe(gst::PadProbeType::BUFFER, move |_, _| {
             counted.fetch_add(1, Ordering::Relaxed);
             gst::PadProbeReturn::Ok

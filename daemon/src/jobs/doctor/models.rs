@@ -44,7 +44,8 @@ pub(super) fn look(tries: &mut Tries, settings: &Settings, driver: bool) {
             }]
         });
     }
-    if let (true, Ok(driver)) = (driver, probe()) {
+    // A driver that is broken is not asked again.
+    if driver && let Ok(driver) = probe() {
         tries.one("engine", "TensorRT's engines", &[], || {
             engines(settings, &runtime, &driver, loaded.contains(&Provider::TensorRt))
         });
