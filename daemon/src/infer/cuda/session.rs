@@ -238,7 +238,7 @@ impl BoundSession {
     }
 
     /// The outputs of a slot's last run in 32-bit floats, whatever the graph's element type, as
-    /// [`super::Session::run`] gives them.
+    /// [`crate::infer::Session::run`] gives them.
     ///
     /// # Errors
     /// Where the slot was not run, or is another session's; where the outputs lie in video memory ([`Self::place`]); and
