@@ -37,6 +37,10 @@ const UNSAFE_FILES: &[(&str, &str)] = &[
     ("daemon/src/gpu/block.rs", "looks at kernels' arguments and tables as bytes, to copy them to the GPU"),
     ("daemon/src/gpu/driver.rs", "asks the CUDA driver through cudarc's bindings"),
     ("daemon/src/gpu/host.rs", "tests only: calls the kernels, compiled for the host"),
+    (
+        "daemon/src/service/crash/signal.rs",
+        "handles fatal signals: sigaction, sigaltstack, the handler before it",
+    ),
     ("daemon/src/preprocess/simd.rs", "calls kernels compiled for AVX2 and AVX-512, and gathers"),
 ];
 
