@@ -13,7 +13,9 @@ use std::path::Path;
 
 use anyhow::Context;
 
-use crate::cli::{BenchCommand, Command, ConfigArgs, ModelCommand, PluginCommand, SceneCommand, StatusArgs};
+use crate::cli::{
+    BenchCommand, Command, ConfigArgs, ModelCommand, PluginCommand, SceneCommand, StatusArgs, StreamArgs,
+};
 use crate::config::{ConfigError, Settings};
 
 /// Exit status for a wrong configuration (sysexits.h, EX_CONFIG).
@@ -30,6 +32,12 @@ pub fn main(command: Command) -> anyhow::Result<()> {
         Command::Check(arguments) => check::run(&load(&arguments.config)?),
         Command::Reload(arguments) => handler::reload(&load(&arguments.config)?),
         Command::Status(StatusArgs { config, json }) => handler::status(&load(&config.config)?, json),
+        Command::Enable(StreamArgs { config, stream }) => {
+            handler::set_enabled(&load(&config.config)?, &stream, true)
+        }
+        Command::Disable(StreamArgs { config, stream }) => {
+            handler::set_enabled(&load(&config.config)?, &stream, false)
+        }
         Command::Scene(SceneCommand::Export(arguments)) => crate::jobs::scene::run(&arguments),
         Command::Plugin(PluginCommand::List { config, json }) => {
             handler::plugin_list(&load(&config.config)?, json)

@@ -20,6 +20,7 @@ use crate::pipeline::Supervisor;
 use crate::plugins::{Compiler, Host, HostOptions};
 use crate::publish::messages::Timestamp;
 use crate::publish::{PublishHandle, PublishSettings, Publisher};
+use crate::service::crash::Crashes;
 use crate::service::{Notifier, Signal, Signals};
 use crate::telemetry::Registry;
 
@@ -36,6 +37,7 @@ pub(super) struct Core {
     pub(super) publish: PublishHandle,
     pub(super) host: Arc<Host>,
     pub(super) supervisor: Supervisor,
+    pub(super) crashes: Arc<Crashes>,
     pub(super) since: Timestamp,
 }
 
@@ -50,7 +52,7 @@ impl Core {
 /// not to be.
 ///
 /// # Errors
-/// Where a folder, the outbox or the plugin engine cannot be used.
+/// Where a folder, the outbox or the plugin engine cannot be used, or crashes cannot be remembered.
 pub(super) async fn serve(
     settings: Settings,
     config: Option<PathBuf>,
@@ -59,6 +61,10 @@ pub(super) async fn serve(
 ) -> anyhow::Result<()> {
     let mut signals = Signals::new().context("signals cannot be handled")?;
     prepare(&settings)?;
+    // Before the plugin engine: its handlers of traps must come first, and they do when they are installed last.
+    let (crashes, before) = Crashes::start(&settings.paths.state.join("crashes"))?;
+    let crashes = Arc::new(crashes);
+    crate::pipeline::announce(&before);
     let lane = lane(&settings)?;
     let registry = Registry::new();
     let box_ = settings.box_.name.clone();
@@ -72,6 +78,7 @@ pub(super) async fn serve(
         publisher.handle(),
         rtsp.as_ref().map(RtspServer::handle),
         registry.clone(),
+        Arc::clone(&crashes),
     );
     let core = Arc::new(Core {
         settings: Mutex::new(settings.clone()),
@@ -79,6 +86,7 @@ pub(super) async fn serve(
         publish: publisher.handle(),
         host,
         supervisor,
+        crashes,
         since: Timestamp::now(),
     });
     let handler = Arc::new(Handler(Arc::clone(&core)));

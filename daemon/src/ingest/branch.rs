@@ -15,7 +15,7 @@ use gstreamer_video as gst_video;
 use super::inlet::element;
 use super::ring::Track;
 use super::session::{Session, lock};
-use super::{IngestError, decoder, tap};
+use super::{IngestError, decoder, tap, watch};
 use crate::flow::{Codec, PacketKind};
 
 /// Formats that preprocessing reads as they are.
@@ -86,6 +86,7 @@ fn video(
     let decoding = AtomicBool::new(false);
     tapped.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
         let Some(buffer) = info.buffer() else { return gst::PadProbeReturn::Ok };
+        shared.feed.spec.watch.outside();
         if !decoding.swap(true, Ordering::AcqRel) {
             // The pad's owner, not a handle of its own: elements that hold themselves are never freed.
             let (pipeline, tee) = (weak.upgrade(), pad.parent_element());
@@ -148,6 +149,9 @@ fn decode(
     }
     let decoder = decoder::make(&caps, live, &session.feed.location.to_string())?;
     let mut label = decoder.factory().map_or_else(|| "decoder".into(), |factory| factory.name().to_string());
+    if let Some(pad) = decoder.static_pad("sink") {
+        watch::decoder(&session.feed.spec.watch, &pad);
+    }
     chain.push(decoder);
     let convert = element("videoconvert", "decoders with other formats")?;
     chain.push(convert.clone());
@@ -157,6 +161,7 @@ fn decode(
         label.push_str(" + videoflip");
         chain.push(flip);
     }
+    session.feed.spec.watch.decoding(&label);
     let colors = caps.structure(0).is_some_and(|structure| structure.has_field("colorimetry"));
     let sink = sink(session, tap::Decoded::new(label, convert, colors, codec(&caps)));
     chain.push(sink.upcast());

@@ -31,6 +31,7 @@ mod stats;
 mod supervisor;
 mod tap;
 mod timeline;
+mod watch;
 
 pub use branch::accept_padded_rows;
 pub use error::IngestError;
@@ -38,3 +39,4 @@ pub use location::Location;
 pub use ring::{Clip, PacketRing, Track};
 pub use source::{Next, Source, SourceSpec};
 pub use stats::SourceStats;
+pub use watch::Watch;

@@ -16,7 +16,7 @@ use super::ring::PacketRing;
 use super::source::SourceSpec;
 use super::stats::Counters;
 use super::timeline::Timeline;
-use super::{IngestError, branch, inlet};
+use super::{IngestError, branch, inlet, watch};
 use crate::flow::{Picture, Size, StreamInfo};
 
 /// How often the supervisor looks at the clock.
@@ -239,6 +239,9 @@ pub(super) fn run(feed: &Arc<Feed>) -> Report {
     let pipeline = gst::Pipeline::new();
     let bus = gst::Bus::new();
     pipeline.set_bus(Some(&bus));
+    let told = Arc::clone(&feed.spec.watch);
+    told.enter();
+    bus.set_sync_handler(move |_, message| watch::on_message(&*told, message));
     let session = Session::new(feed, bus.clone());
     lock(&feed.timeline).begin_session();
     feed.counters.update(|stats| stats.attempts += 1);
@@ -264,6 +267,8 @@ pub(super) fn run(feed: &Arc<Feed>) -> Report {
     if let Err(error) = pipeline.set_state(gst::State::Null) {
         tracing::error!(stream = %feed.spec.name, %error, "a pipeline does not stop");
     }
+    feed.spec.watch.leave();
+    feed.spec.watch.idle();
     bus.set_flushing(true);
     Report {
         outcome,

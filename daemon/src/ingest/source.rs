@@ -16,7 +16,7 @@ use super::queue::{Item, Queue};
 use super::ring::PacketRing;
 use super::session::{Event, Feed, RawFrame};
 use super::stats::SourceStats;
-use super::{IngestError, supervisor, timeline};
+use super::{IngestError, Watch, supervisor, timeline};
 use crate::config::settings::{Stream, Transport};
 use crate::flow::{Frame, FrameMeta, Picture, Size, StreamInfo};
 
@@ -46,6 +46,8 @@ pub struct SourceSpec {
     pub realtime: bool,
     /// Stream time of compressed packets to keep; zero keeps none.
     pub ring: Duration,
+    /// Who is told of its threads and its decoder.
+    pub watch: Arc<dyn Watch>,
 }
 
 impl std::fmt::Debug for SourceSpec {
@@ -68,6 +70,7 @@ impl SourceSpec {
             loop_: false,
             realtime: false,
             ring: Duration::from_secs(10),
+            watch: Arc::new(()),
         }
     }
 

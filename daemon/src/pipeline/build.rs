@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
+use super::blame;
 use super::deliver::{self, Delivery, PluginSetup};
 use super::inbox::Message;
 use super::lane::Lane;
@@ -23,6 +24,7 @@ use crate::flow::Tensor;
 use crate::ingest::{Source, SourceSpec};
 use crate::publish::messages::Labels;
 use crate::scene::SceneSpec;
+use crate::service::crash::Verdict;
 
 /// Why a stream cannot be built.
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +66,10 @@ pub(super) fn build<L: Lane<Tensor = Tensor>>(
             warnings.push(warning);
         }
     }
+    let address = status.get().status.source;
+    if let Verdict::Fit(crashes @ 1..) = shared.crashes.verdict(name, &address) {
+        warnings.push(blame::warning(crashes));
+    }
     status.update(|report| report.status.warnings.clone_from(&warnings));
 
     let labels: Vec<Labels> = models
@@ -99,7 +105,9 @@ pub(super) fn build<L: Lane<Tensor = Tensor>>(
         let left_out = registry.counter("stream_frames_left_out_total", &labelled);
         AnySource::Scene(Box::new(SceneFeed::new(name, spec, left_out)))
     } else {
-        AnySource::Ingest(Box::new(Source::start(SourceSpec::from_settings(name, settings))?))
+        let watch = shared.crashes.watch(name, &address);
+        let spec = SourceSpec { watch, ..SourceSpec::from_settings(name, settings) };
+        AnySource::Ingest(Box::new(Source::start(spec)?))
     };
     // A live stream's frames go on to plugins and outputs while models lag: they need room behind those in flight.
     let credits = Credits::new(settings.in_flight * 4);

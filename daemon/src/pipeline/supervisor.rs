@@ -19,6 +19,7 @@ use crate::encode::RtspHandle;
 use crate::plugins::Host;
 use crate::publish::PublishHandle;
 use crate::publish::messages::StreamState;
+use crate::service::crash::Crashes;
 use crate::telemetry::Registry;
 
 /// How long a command may wait for its stream.
@@ -31,6 +32,7 @@ pub(super) struct Shared {
     pub(super) publish: PublishHandle,
     pub(super) server: Option<RtspHandle>,
     pub(super) registry: Registry,
+    pub(super) crashes: Arc<Crashes>,
 }
 
 /// What a change of the configuration did.
@@ -70,9 +72,10 @@ impl Supervisor {
         publish: PublishHandle,
         server: Option<RtspHandle>,
         registry: Registry,
+        crashes: Arc<Crashes>,
     ) -> Self {
         let pool = Pool::new(settings, registry.clone());
-        let shared = Arc::new(Shared { pool, host, publish, server, registry });
+        let shared = Arc::new(Shared { pool, host, publish, server, registry, crashes });
         Self { shared, streams: Mutex::default() }
     }
 
@@ -129,15 +132,17 @@ impl Supervisor {
         StreamHandle::start(name, entry.settings.clone(), enabled, Arc::clone(&self.shared))
     }
 
-    /// Turns a stream on or off until the next start of the daemon.
+    /// Turns a stream on or off until the next start of the daemon. One that is turned on is quarantined no longer, and
+    /// its crashes are forgotten.
     ///
     /// # Errors
-    /// Where there is no such stream.
+    /// Where there is no such stream, or its crashes cannot be forgotten on disk.
     pub fn set_enabled(&self, name: &str, enabled: bool) -> Result<(), String> {
         let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
         let known: Vec<String> = streams.keys().cloned().collect();
         let entry = streams.get_mut(name).ok_or_else(|| no_stream(name, &known))?;
-        if entry.off != enabled {
+        let lifted = enabled && self.shared.crashes.lift(name).map_err(|error| error.to_string())?;
+        if entry.off != enabled && !lifted {
             return Ok(());
         }
         entry.off = !enabled;
