@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod accept;
+mod crash;
 mod golden;
 mod ingest;
 mod main_job;
