@@ -14,9 +14,11 @@ use std::path::Path;
 use anyhow::Context;
 
 use crate::cli::{
-    BenchCommand, Command, ConfigArgs, ModelCommand, PluginCommand, SceneCommand, StatusArgs, StreamArgs,
+    BenchCommand, Command, ConfigArgs, DoctorArgs, GpuCommand, ModelCommand, PluginCommand, SceneCommand,
+    StatusArgs, StreamArgs,
 };
 use crate::config::{ConfigError, Settings};
+use crate::jobs::doctor;
 
 /// Exit status for a wrong configuration (sysexits.h, EX_CONFIG).
 const EX_CONFIG: u8 = 78;
@@ -26,11 +28,19 @@ const EX_CONFIG: u8 = 78;
 /// # Errors
 /// Whatever stands in the command's way, with its chain of causes.
 pub fn main(command: Command) -> anyhow::Result<()> {
+    if only_prints(&command) {
+        crate::service::end_with_the_reader();
+    }
     match command {
         Command::Run(arguments) => run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Check(arguments) => check::run(&load(&arguments.config)?),
         Command::Reload(arguments) => handler::reload(&load(&arguments.config)?),
+        Command::Doctor(DoctorArgs { config, json }) => doctor(&config.config, json),
+        Command::DoctorPart(arguments) => {
+            doctor::part(&for_doctor(&arguments.config).0, &arguments);
+            Ok(())
+        }
         Command::Status(StatusArgs { config, json }) => handler::status(&load(&config.config)?, json),
         Command::Enable(StreamArgs { config, stream }) => {
             handler::set_enabled(&load(&config.config)?, &stream, true)
@@ -50,11 +60,33 @@ pub fn main(command: Command) -> anyhow::Result<()> {
             handler::command(&load(&config.config)?, &target, &name, &arguments)
         }
         Command::Model(ModelCommand::Check(arguments)) => crate::jobs::model::check(&arguments),
+        Command::Bench(BenchCommand::Lane(arguments)) => crate::jobs::bench::lane::run(&arguments),
+        Command::Bench(BenchCommand::Streams(arguments)) => crate::jobs::bench::streams::run(&arguments),
         Command::Bench(BenchCommand::Plugin(arguments)) => crate::jobs::bench::plugin::run(&arguments),
         Command::Bench(BenchCommand::Preprocess(arguments)) => {
             crate::jobs::bench::preprocess::run(&arguments)
         }
+        Command::Gpu(GpuCommand::Check(arguments)) => crate::jobs::gpu::run(&arguments),
         Command::Broker { listen } => Ok(crate::publish::broker_main(listen)?),
+    }
+}
+
+/// Whether a command only prints what it found, so that it may end where nobody reads that any more. Not the daemon, nor
+/// the doctor, which talk with a network, nor the helpers of either.
+fn only_prints(command: &Command) -> bool {
+    use Command as C;
+    match command {
+        C::Gpu(_)
+        | C::Check(_)
+        | C::Reload(_)
+        | C::Status(_)
+        | C::Enable(_)
+        | C::Disable(_)
+        | C::Scene(_)
+        | C::Plugin(_)
+        | C::Model(_)
+        | C::Bench(_) => true,
+        C::Run(_) | C::Demo(_) | C::Doctor(_) | C::DoctorPart(_) | C::Broker { .. } => false,
     }
 }
 
@@ -73,6 +105,24 @@ fn run(arguments: &ConfigArgs) -> anyhow::Result<()> {
         std::future::pending(),
         || {},
     ))
+}
+
+/// A box that has no configuration yet has a doctor all the same.
+fn doctor(file: &Path, json: bool) -> anyhow::Result<()> {
+    let (settings, given) = for_doctor(file);
+    doctor::run(doctor::Patient { file, settings, given }, json)
+}
+
+fn for_doctor(file: &Path) -> (Settings, doctor::Given) {
+    if file.exists() {
+        return match load(file) {
+            Ok(settings) => (settings, doctor::Given::Read),
+            Err(error) => (Settings::default(), doctor::Given::Wrong(error)),
+        };
+    }
+    let mut settings = Settings::default();
+    shipped(&mut settings);
+    (settings, doctor::Given::None)
 }
 
 /// Reads the configuration; the shipped plugins and models are added where the folders are left at their defaults.

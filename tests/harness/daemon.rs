@@ -167,11 +167,20 @@ impl Daemon {
     ///
     /// # Panics
     /// Where it does not stop within 30 seconds.
-    pub fn stop(mut self) -> std::process::ExitStatus {
+    pub fn stop(self) -> std::process::ExitStatus {
+        self.stop_with_log().0
+    }
+
+    /// As [`Daemon::stop`], and everything it has logged.
+    ///
+    /// # Panics
+    /// As [`Daemon::stop`].
+    #[must_use]
+    pub fn stop_with_log(mut self) -> (std::process::ExitStatus, String) {
         let pid = rustix::process::Pid::from_raw(self.child.id().cast_signed()).unwrap();
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
         self.wait_end(Duration::from_secs(30));
-        self.child.wait().unwrap()
+        (self.child.wait().unwrap(), self.log())
     }
 
     /// Waits for the log's end, which is the process's end.

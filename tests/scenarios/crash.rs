@@ -3,6 +3,9 @@
 //! In: a decoder with a bug (`crash/decoder.c`, compiled here), found by GStreamer before all others, and files with
 //! packets that it dies of. Out: daemons that die of the signal itself, and what they say after the restart.
 
+#[path = "crash/gpu.rs"]
+mod gpu;
+
 use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -57,25 +60,39 @@ fn decoder() -> &'static Path {
 
 /// Motion JPEG of four seconds; one of its packets carries a word for the decoder, where one is given.
 fn video(folder: &Path, name: &str, word: Option<&str>) -> PathBuf {
-    gst::init().unwrap();
     let path = folder.join(format!("{name}.avi"));
+    encode(&path, "jpegenc", "avimux", word, |packet, mark| {
+        // Behind the start marker: the marker of a comment, its length with the two bytes of the length.
+        let length = u16::try_from(mark.len() + 2).unwrap().to_be_bytes();
+        let segment = [&[0xff, 0xfe], &length[..], mark].concat();
+        packet.splice(2..2, segment);
+    });
+    path
+}
+
+/// Encodes four seconds; `put` puts the mark for the decoder into the fatal packet, where a word for it is given.
+fn encode(
+    path: &Path,
+    encoder: &str,
+    muxer: &str,
+    word: Option<&str>,
+    put: impl Fn(&mut Vec<u8>, &[u8]) + Send + Sync + 'static,
+) {
+    gst::init().unwrap();
     let text = format!(
-        "videotestsrc num-buffers=100 ! video/x-raw,width=64,height=48,framerate=25/1 ! jpegenc ! \
-         identity name=mark ! avimux ! filesink location={}",
+        "videotestsrc num-buffers=100 ! video/x-raw,width=64,height=48,framerate=25/1 ! {encoder} ! \
+         identity name=mark ! {muxer} ! filesink location={}",
         path.display()
     );
     let pipeline = gst::parse::launch(&text).unwrap().downcast::<gst::Pipeline>().unwrap();
-    let comment = word.map(|word| format!("watchpost-test:{word}"));
+    let mark = word.map(|word| format!("watchpost-test:{word}"));
     let count = std::sync::atomic::AtomicUsize::new(0);
     let pad = pipeline.by_name("mark").unwrap().static_pad("src").unwrap();
     pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
         let number = count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        if let (Some(comment), FATAL, Some(buffer)) = (&comment, number, info.buffer_mut()) {
-            // Behind the start marker: the marker of a comment, its length with the two bytes of the length.
+        if let (Some(mark), FATAL, Some(buffer)) = (&mark, number, info.buffer_mut()) {
             let mut bytes = buffer.map_readable().unwrap().to_vec();
-            let length = u16::try_from(comment.len() + 2).unwrap().to_be_bytes();
-            let segment = [&[0xff, 0xfe], &length[..], comment.as_bytes()].concat();
-            bytes.splice(2..2, segment);
+            put(&mut bytes, mark.as_bytes());
             let mut marked = gst::Buffer::from_mut_slice(bytes);
             buffer.copy_into(marked.get_mut().unwrap(), gst::BufferCopyFlags::TIMESTAMPS, ..).unwrap();
             *buffer = marked;
@@ -87,7 +104,6 @@ fn video(folder: &Path, name: &str, word: Option<&str>) -> PathBuf {
     let end = pipeline.bus().unwrap().timed_pop_filtered(gst::ClockTime::from_seconds(60), &kinds);
     pipeline.set_state(gst::State::Null).unwrap();
     assert!(matches!(end.unwrap().view(), gst::MessageView::Eos(_)), "{} is made", path.display());
-    path
 }
 
 /// A configuration in which each stream plays its file over and over, at its own pace.

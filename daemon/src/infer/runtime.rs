@@ -78,7 +78,16 @@ impl Runtime {
         &self.version
     }
 
-    pub(super) fn environment(&self) -> &Environment {
+    /// The number that TensorRT's library gives as its version, such as `101303`; `None` where it is not loaded, which
+    /// [`Self::try_provider`] does.
+    #[must_use]
+    pub fn tensorrt_version(&self) -> Option<String> {
+        version::tensorrt()
+    }
+
+    /// What sessions are opened in.
+    #[must_use]
+    pub fn environment(&self) -> &Environment {
         &self.environment
     }
 }

@@ -1,12 +1,13 @@
-//! The fence around asking ONNX Runtime's library for its version, which `ort` keeps to itself.
+//! The fence around asking libraries for their versions: ONNX Runtime's, which `ort` keeps to itself, and TensorRT's.
 //!
-//! In: the file of a library that is loaded already. Out: its version, such as `1.31.1`; `unknown` where it does
-//! not say.
+//! In: libraries that are loaded already. Out: their versions, such as `1.31.1`; `unknown` or nothing where one does not
+//! say, or is not there.
 #![allow(unsafe_code)]
 
 use std::ffi::CStr;
 use std::path::Path;
 
+use libloading::os::unix::{Library as Unix, RTLD_LAZY};
 use libloading::{Library, Symbol};
 use ort::sys::OrtApiBase;
 
@@ -27,4 +28,23 @@ fn read(library: &Path) -> Option<String> {
     // the copy made of it here.
     let version = unsafe { CStr::from_ptr((base.GetVersionString)()) };
     Some(version.to_str().ok()?.to_owned())
+}
+
+/// TensorRT's libraries that ONNX Runtime may have loaded, the newest first.
+const TENSORRT: [&str; 3] = ["libnvinfer.so.11", "libnvinfer.so.10", "libnvinfer.so.8"];
+
+/// For dlopen: give the library only where it is loaded already.
+const RTLD_NOLOAD: i32 = 4;
+
+/// The version of TensorRT where ONNX Runtime has loaded it: the number that its library gives, such as `101303` for
+/// 10.13.3.
+pub(super) fn tensorrt() -> Option<String> {
+    TENSORRT.iter().find_map(|name| {
+        // SAFETY: with this flag nothing is loaded, so no initialiser runs; this only counts one more user.
+        let library = unsafe { Unix::open(Some(*name), RTLD_NOLOAD | RTLD_LAZY) }.ok()?;
+        // SAFETY: this is the signature of the function in NvInferRuntimeBase.h.
+        let version = unsafe { library.get::<unsafe extern "C" fn() -> i32>(b"getInferLibVersion") }.ok()?;
+        // SAFETY: the function takes nothing and gives a number.
+        Some(unsafe { version() }.to_string())
+    })
 }

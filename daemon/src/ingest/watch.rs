@@ -35,12 +35,23 @@ pub trait Watch: Send + Sync {
 
 impl Watch for () {}
 
+/// Whose the threads are that are started inside a decoder.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Threads {
+    /// The decoder's own.
+    Own,
+    /// A driver's, which starts them when it first needs them, and then has them for all its clients.
+    Shared,
+}
+
 /// Watches what goes into a decoder.
-pub(super) fn decoder(watch: &Arc<dyn Watch>, pad: &gst::Pad) {
+pub(super) fn decoder(watch: &Arc<dyn Watch>, pad: &gst::Pad, threads: Threads) {
     let watch = Arc::clone(watch);
     // Decoders start their threads when they learn the format, or at the first packet.
     pad.add_probe(gst::PadProbeType::BUFFER | gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
-        watch.inside();
+        if threads == Threads::Own {
+            watch.inside();
+        }
         if info.buffer().is_some() {
             watch.packet();
         }

@@ -43,7 +43,7 @@ pub fn announce(crashes: &[Crash]) {
     for crash in crashes {
         let streams: Vec<&str> = crash.sources.iter().map(|source| source.stream.as_str()).collect();
         let blamed = match (streams.as_slice(), crash.certain) {
-            ([], _) => "no stream's decoder was at work".to_owned(),
+            ([], _) => "no stream's decoder is suspected".to_owned(),
             ([stream], true) => format!("in the decoder of stream {stream}"),
             (streams, _) => format!("at work, and suspected: the decoders of {}", streams.join(", ")),
         };

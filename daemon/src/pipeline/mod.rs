@@ -10,6 +10,7 @@
 mod blame;
 mod build;
 mod deliver;
+mod gpus;
 mod inbox;
 mod inflight;
 pub mod lane;
@@ -30,6 +31,7 @@ mod worker;
 
 pub use blame::announce;
 pub use deliver::record;
-pub use pool::{PoolError, check_model};
+pub use gpus::check_lane;
+pub use pool::{PoolError, check_model, find_model, model_dir};
 pub use status::Report;
 pub use supervisor::{Applied, Supervisor};

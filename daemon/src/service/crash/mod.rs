@@ -31,6 +31,7 @@ use sha2::{Digest, Sha256};
 
 pub use ledger::{Quarantine, STRIKES, Verdict};
 pub use record::{Crash, Culprit};
+pub use signal::{blameless, pardon};
 
 use ledger::Ledger;
 
@@ -99,6 +100,14 @@ impl Crashes {
         let (crashes, new, record) = Self::open(folder)?;
         signal::install(record).map_err(CrashError::Handler)?;
         Ok((crashes, new))
+    }
+
+    /// A memory to which this process adds nothing, for jobs that run streams: it has no handler.
+    ///
+    /// # Errors
+    /// Where the folder cannot be used.
+    pub fn without_handler(folder: &Path) -> Result<Self, CrashError> {
+        Self::open(folder).map(|(crashes, ..)| crashes)
     }
 
     /// All of it but the handler, with the file that it would write to.

@@ -67,8 +67,19 @@ pub(super) struct Fatal<'a> {
     pub(super) at: u64,
     /// Monotonic clock, milliseconds.
     pub(super) now: u64,
-    /// The slot for which the thread worked, where it is known.
-    pub(super) slot: Option<usize>,
+    /// For whom the thread worked.
+    pub(super) owner: Owner,
+}
+
+/// For whom a thread worked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Owner {
+    /// The source with this slot.
+    Source(usize),
+    /// No source has a part in what it did.
+    Nobody,
+    /// It is not known.
+    Unknown,
 }
 
 /// Bytes on the stack; what does not fit is left out.
@@ -125,17 +136,21 @@ pub(super) fn write(fatal: &Fatal<'_>, out: &mut dyn FnMut(&[u8])) {
     }
     head.push(b"\"}\n");
     out(head.get());
-    if let Some(owner) = fatal.slot {
-        if let Some(slot) = table::slot(owner) {
-            name(b"certain ", slot, out);
+    match fatal.owner {
+        Owner::Source(owner) => {
+            if let Some(slot) = table::slot(owner) {
+                name(b"certain ", slot, out);
+            }
         }
-    } else {
-        // A decoder that has just begun is likelier to be the one than others that have long been at work.
-        let young = table::taken().any(|(_, slot)| slot.is_young(fatal.now));
-        let is_suspect =
-            |slot: &Slot| if young { slot.is_young(fatal.now) } else { slot.is_at_work(fatal.now) };
-        for (_, slot) in table::taken().filter(|(_, slot)| is_suspect(slot)) {
-            name(b"suspect ", slot, out);
+        Owner::Nobody => {}
+        Owner::Unknown => {
+            // A decoder that has just begun is likelier to be the one than others that have long been at work.
+            let young = table::taken().any(|(_, slot)| slot.is_young(fatal.now));
+            let is_suspect =
+                |slot: &Slot| if young { slot.is_young(fatal.now) } else { slot.is_at_work(fatal.now) };
+            for (_, slot) in table::taken().filter(|(_, slot)| is_suspect(slot)) {
+                name(b"suspect ", slot, out);
+            }
         }
     }
     out(b"end\n");
@@ -189,10 +204,15 @@ mod tests {
         (index, slot)
     }
 
-    fn crash(now: u64, slot: Option<usize>) -> Crash {
+    fn crash(now: u64, owner: Owner) -> Crash {
         let mut written = Vec::new();
-        let fatal =
-            Fatal { signal: libc::SIGSEGV, thread: b"av:h264:\"f\xff", at: 1_795_300_681_482_000, now, slot };
+        let fatal = Fatal {
+            signal: libc::SIGSEGV,
+            thread: b"av:h264:\"f\xff",
+            at: 1_795_300_681_482_000,
+            now,
+            owner,
+        };
         write(&fatal, &mut |bytes| written.extend_from_slice(bytes));
         let mut crashes = parse(&written);
         assert_eq!(crashes.len(), 1, "{}", String::from_utf8_lossy(&written));
@@ -208,12 +228,12 @@ mod tests {
         let (_, c) = slot("c");
         let streams = |crash: &Crash| crash.sources.iter().map(|s| s.stream.clone()).collect::<Vec<_>>();
 
-        let certain = crash(NOW, Some(first));
+        let certain = crash(NOW, Owner::Source(first));
         assert_eq!((certain.at, certain.thread.as_str()), (1_795_300_681_482_000, "av:h264:?f?"));
         assert!(certain.certain && streams(&certain) == ["a"] && certain.signal_name() == "SIGSEGV");
 
         // Nobody decodes: nobody is blamed.
-        let nobody = crash(NOW, None);
+        let nobody = crash(NOW, Owner::Unknown);
         assert!(!nobody.certain && nobody.sources.is_empty());
         // All decode for long; two of them just now.
         for slot in [a, b, c] {
@@ -222,12 +242,14 @@ mod tests {
         a.packet(NOW - 50);
         b.packet(NOW - 5);
         c.packet(NOW - 5000);
-        let suspects = crash(NOW, None);
+        let suspects = crash(NOW, Owner::Unknown);
         assert!(!suspects.certain);
         assert_eq!(streams(&suspects), ["a", "b"]);
         // One has just begun.
         c.begin(NOW - 100);
-        assert_eq!(streams(&crash(NOW, None)), ["c"]);
+        assert_eq!(streams(&crash(NOW, Owner::Unknown)), ["c"]);
+        // Where no source has a part in it, none is suspected.
+        assert_eq!(streams(&crash(NOW, Owner::Nobody)), Vec::<String>::new());
         for slot in [a, b, c] {
             slot.free();
         }

@@ -14,6 +14,8 @@
 //! what is a trap, and pass on what is not. Where it was first, this handler comes before it: it records only crashes
 //! of marked threads, which run no wasm, and passes everything on.
 //!
+//! **Nobody's.** Some things are known to have nothing to do with any source: [`blameless`], [`pardon`].
+//!
 //! **Not recorded**: signals that another process sent (systemd's watchdog sends SIGABRT), and the abort of a panic
 //! that cannot unwind. SIGKILL, and with it the kernel's OOM killer, reaches no handler.
 #![allow(unsafe_code)]
@@ -30,7 +32,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 use rustix::time::{ClockId, clock_gettime};
 
-use super::record::{self, Fatal};
+use super::record::{self, Fatal, Owner};
 use super::table;
 
 /// Signals that end a process because of what it did. `__builtin_trap` is SIGILL on x86, SIGTRAP on ARM.
@@ -38,6 +40,8 @@ const FATAL: [c_int; 6] =
     [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGABRT, libc::SIGTRAP];
 /// Bytes of the stack on which a marked thread handles signals: a recursion without end has used up its own.
 const STACK: usize = 64 << 10;
+/// The mark of a thread that does what no source has a part in.
+const BLAMELESS: usize = usize::MAX;
 /// How long a second crashing thread waits for the first one's record, in milliseconds.
 const PATIENCE: u64 = 200;
 
@@ -47,6 +51,8 @@ static PREVIOUS: [OnceLock<libc::sigaction>; FATAL.len()] = [const { OnceLock::n
 static LATE: AtomicBool = AtomicBool::new(false);
 /// Timer slack of unmarked threads, nanoseconds; 0 where threads are not marked by it.
 static SLACK: AtomicU64 = AtomicU64::new(0);
+/// What this process dies of is no source's doing any more.
+static PARDONED: AtomicBool = AtomicBool::new(false);
 /// 0: nothing yet; 1: a record is being written; 2: it is.
 static STATE: AtomicU32 = AtomicU32::new(0);
 
@@ -167,15 +173,37 @@ impl Drop for Stack {
     }
 }
 
-/// The slot for which this thread works: by its own mark, or by the one that it was started with.
-fn slot() -> Option<usize> {
+/// Does what no source has a part in, such as the initialisation of a driver: what this thread dies of meanwhile is
+/// recorded, and blamed on nobody. Threads that are started meanwhile are nobody's in particular.
+pub fn blameless<R>(work: impl FnOnce() -> R) -> R {
+    struct Back(usize);
+    impl Drop for Back {
+        fn drop(&mut self) {
+            MARK.set(self.0);
+        }
+    }
+    let _back = Back(MARK.replace(BLAMELESS));
+    work()
+}
+
+/// From now on, whatever this process dies of is blamed on nobody: something broke that all sources share, and what
+/// breaks next is no source's doing. For the rest of the process, which is to end soon.
+pub fn pardon() {
+    PARDONED.store(true, Ordering::Relaxed);
+}
+
+/// For whom this thread works: by its own mark, or by the one that it was started with.
+fn owner() -> Owner {
+    if MARK.get() == BLAMELESS || PARDONED.load(Ordering::Relaxed) {
+        return Owner::Nobody;
+    }
     let inherited = || {
         let base = SLACK.load(Ordering::Relaxed);
         let slack = rustix::thread::current_timer_slack().ok()?;
         usize::try_from(slack.checked_sub(base)?).ok().filter(|_| base > 0)
     };
-    let mark = Some(MARK.get()).filter(|mark| *mark > 0).or_else(inherited)?;
-    table::marked(mark)
+    let mark = Some(MARK.get()).filter(|mark| *mark > 0).or_else(inherited);
+    mark.and_then(table::marked).map_or(Owner::Unknown, Owner::Source)
 }
 
 /// Handles a fatal signal. Whatever it calls is safe to call in a handler: it takes no lock and no memory, and reads
@@ -199,8 +227,8 @@ extern "C" fn on_fatal(signal: c_int, info: *mut libc::siginfo_t, context: *mut 
 }
 
 fn note(signal: c_int) {
-    let slot = slot();
-    if slot.is_none() && LATE.load(Ordering::Relaxed) {
+    let owner = owner();
+    if !matches!(owner, Owner::Source(_)) && LATE.load(Ordering::Relaxed) {
         return;
     }
     let now = now();
@@ -217,7 +245,7 @@ fn note(signal: c_int) {
     let length = thread.iter().position(|byte| *byte == 0).unwrap_or(0);
     let time = clock_gettime(ClockId::Realtime);
     let at = time.tv_sec as u64 * 1_000_000 + time.tv_nsec as u64 / 1000;
-    let fatal = Fatal { signal, thread: thread.get(..length).unwrap_or_default(), at, now, slot };
+    let fatal = Fatal { signal, thread: thread.get(..length).unwrap_or_default(), at, now, owner };
     if let Some(file) = RECORD.get() {
         record::write(&fatal, &mut |mut bytes| {
             while let Ok(written @ 1..) = rustix::io::write(file, bytes) {

@@ -95,6 +95,21 @@ fn dies() {
             gate.idle();
             signal::fault::write_to_null();
         }
+        "blameless" => blameless(signal::fault::write_to_null),
+        "blameless-inside" => {
+            gate.enter();
+            blameless(signal::fault::write_to_null);
+        }
+        "blameless-before" => {
+            gate.enter();
+            blameless(|| {});
+            signal::fault::write_to_null();
+        }
+        "pardoned" => {
+            gate.enter();
+            pardon();
+            signal::fault::write_to_null();
+        }
         "abort" => {
             gate.enter();
             std::process::abort();
@@ -205,6 +220,16 @@ fn a_thread_of_nobody_makes_suspects_of_those_that_decode() {
     }
     let (signal, crash, streams) = one("idle");
     assert_eq!((signal, crash.certain, streams.len()), (libc::SIGSEGV, false, 0));
+}
+
+#[test]
+fn what_no_source_has_a_part_in_is_recorded_and_blamed_on_nobody() {
+    for how in ["blameless", "blameless-inside", "pardoned"] {
+        let (signal, crash, streams) = one(how);
+        assert_eq!((signal, crash.certain, streams.len()), (libc::SIGSEGV, false, 0), "{how}");
+    }
+    let (_, crash, streams) = one("blameless-before");
+    assert_eq!((crash.certain, streams), (true, vec!["gate".to_owned()]));
 }
 
 #[test]
