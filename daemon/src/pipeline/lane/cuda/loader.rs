@@ -16,6 +16,7 @@ use crate::infer::{
 use crate::pipeline::lane::{Feed, Loader, Opened, Order};
 use crate::postprocess::{Decoder, ModelInfo};
 use crate::preprocess::Preprocessor;
+use crate::service::crash;
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
@@ -38,7 +39,9 @@ impl Loader<CudaTensor> for CudaLoader {
         if choice.provider == Provider::Cpu {
             return on_cpu(&self.shared, runtime, dir, order);
         }
-        let (engine, feed, batch) = bound(&self.shared, runtime, dir, order, choice.provider)?;
+        // Execution providers initialise CUDA in their own way, and no stream's decoder has a part in that.
+        let (engine, feed, batch) =
+            crash::blameless(|| bound(&self.shared, runtime, dir, order, choice.provider))?;
         let edge = (engine.provider().to_string(), false);
         Ok(Opened { engine: Box::new(engine), feed, batch, threads: 0, edge })
     }
@@ -137,7 +140,9 @@ fn tensorrt(
     let (runtime, dir) = (runtime.clone(), dir.clone());
     let better: Better = Box::new(move |_| match build.poll() {
         Build::Building { .. } => None,
-        Build::Done { .. } => Some(BoundSession::open(&runtime, &dir, with_engine.clone())),
+        Build::Done { .. } => {
+            Some(crash::blameless(|| BoundSession::open(&runtime, &dir, with_engine.clone())))
+        }
         Build::Failed(why) => Some(Err(crate::infer::InferError::Ort(why))),
     });
     Ok((session, Some(better)))
