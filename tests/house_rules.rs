@@ -33,6 +33,10 @@ const UNSAFE_FILES: &[(&str, &str)] = &[
     ("daemon/src/plugins/bindings.rs", "wasmtime's generated bindings of the plugin contract"),
     ("plugin-sdk/rust/src/bindings.rs", "wit-bindgen's generated bindings of the plugin contract"),
     ("daemon/src/infer/version.rs", "asks ONNX Runtime's library for its version, which ort keeps to itself"),
+    (
+        "daemon/src/infer/preload.rs",
+        "loads CUDA, cuDNN and TensorRT before ONNX Runtime's providers look for them",
+    ),
     ("tests/misbehave/examples/minimal.rs", "wit-bindgen's generated bindings of the world minimal"),
     ("daemon/src/gpu/block.rs", "looks at kernels' arguments and tables as bytes, to copy them to the GPU"),
     ("daemon/src/gpu/driver.rs", "asks the CUDA driver through cudarc's bindings"),

@@ -4,9 +4,12 @@
 //! to one inference thread; the [`Runtime`] lives as long as the process. A model that does not fit its manifest
 //! is refused when it is opened, before the first frame.
 
+mod in_use;
 mod input;
+pub mod libraries;
 mod metadata;
 mod model_dir;
+mod preload;
 mod provider;
 mod runtime;
 mod session;
@@ -17,10 +20,12 @@ mod window;
 
 use std::path::{Path, PathBuf};
 
+pub use in_use::{InUse, Place};
 pub use input::InputSpec;
 pub use model_dir::ModelDir;
-pub use provider::Provider;
-pub use runtime::Runtime;
+pub use preload::loads;
+pub use provider::{Provider, Readiness, readiness};
+pub use runtime::{CURRENT, LIBRARY, RUNTIMES, Runtime, in_use, version_of};
 pub use session::{Session, SessionOptions};
 pub use window::{WindowBuilder, WindowTensor};
 
@@ -61,12 +66,23 @@ pub enum InferError {
     /// No place has a library that loads.
     #[error(
         "cannot load ONNX Runtime (1.24 or later); looked at{}\ninstall libonnxruntime.so in one of these places, \
-         or name it by `infer.library` or ORT_DYLIB_PATH",
+         fetch or adopt one with `watchpost runtime`, or name it by `infer.library` or ORT_DYLIB_PATH",
         tried.iter().map(|(place, why)| format!("\n  {}: {why}", place.display())).collect::<String>()
     )]
     NoRuntime {
         /// Where, and why not.
         tried: Vec<(PathBuf, String)>,
+    },
+    /// What a provider needs is there, but does not load.
+    #[error(
+        "{provider} cannot be used; these do not load:{}",
+        failed.iter().map(|(file, why)| format!(" {}: {why};", file.display())).collect::<String>().trim_end_matches(';')
+    )]
+    Preload {
+        /// The provider.
+        provider: Provider,
+        /// The libraries, and what the loader said.
+        failed: Vec<(PathBuf, String)>,
     },
     /// Another library than the loaded one is wanted.
     #[error(
