@@ -16,3 +16,5 @@ pub mod rtmp;
 pub mod rtsp;
 pub mod score;
 pub mod trace;
+pub mod web;
+pub mod wheels;

@@ -9,4 +9,5 @@ mod main_job;
 mod mqtt;
 mod outputs;
 mod plugins;
+mod runtime;
 mod scenes;

@@ -6,4 +6,5 @@ pub mod bench;
 pub mod demo;
 pub mod model;
 pub mod plugin;
+pub mod runtime;
 pub mod scene;
