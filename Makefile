@@ -5,6 +5,7 @@
 #   make accept    the acceptance: twenty rendered scenes through the whole daemon (a quarter of an hour)
 #   make bench     the CPU budgets, as ratios measured in one run
 #   make ptx       compile the GPU's kernels again, after a change of daemon/src/gpu/kernels
+#   make gpu-bundle  what tests/gpu/run takes to a machine with a GPU
 #   make lint      rustfmt --check, clippy -D warnings
 #   make audit     what can be said of the dependency tree offline
 #   make fmt doc   format; build the documentation
@@ -30,7 +31,7 @@ MACHINE := $(shell uname -m)
 
 export ORT_DYLIB_PATH := $(CURDIR)/$(ONNXRUNTIME)
 
-.PHONY: help setup setup-train build plugins run demo test soft-driver ptx accept bench fmt lint doc audit train clean
+.PHONY: help setup setup-train build plugins run demo test soft-driver ptx gpu-bundle accept bench fmt lint doc audit train clean
 
 help:
 	@sed -n '/^#   make/s/^# *//p' Makefile
@@ -88,7 +89,7 @@ test: build soft-driver
 SOFT_DRIVER := blocks books contexts copies faults fences kernels memory odds pointers ptx settings streams work
 SOFT_CC := gcc -std=c11 -O2 -Wall -Wextra -Werror -fPIC -fvisibility=hidden -shared
 
-soft-driver: target/cuda/libcuda.so.1 target/cuda/libnvcuvid.so.1
+soft-driver: target/cuda/libcuda.so.1 target/cuda/libnvcuvid.so.1 target/cuda/libnvidia-ml.so.1 target/cuda/old/libnvidia-ml.so.1
 
 target/cuda/libcuda.so.1: $(SOFT_DRIVER:%=tests/cuda/%.c) tests/cuda/soft.h tests/cuda/ptx.h
 	@mkdir -p $(@D)
@@ -98,8 +99,28 @@ target/cuda/libnvcuvid.so.1: tests/cuda/nvcuvid.c
 	@mkdir -p $(@D)
 	$(SOFT_CC) -Wl,-soname,$(@F) -o $@ $<
 
+# For a machine with a GPU: see tests/gpu/run.
+gpu-bundle: build
+	@command -v zstd >/dev/null || { $(SUDO) apt-get update -q && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends zstd; }
+	tests/gpu/bundle target/watchpost-gpu.tar.zst
+
+# Elements that stand for NVDEC and NVENC there: a folder of its own, which GST_PLUGIN_PATH names in tests that want them.
+soft-driver: target/cuda/codecs/libgstsoftcodecs.so
+
+target/cuda/codecs/libgstsoftcodecs.so: tests/cuda/codecs.c
+	@mkdir -p $(@D)
+	$(SOFT_CC) -o $@ $< $$(pkg-config --cflags --libs gstreamer-1.0)
+target/cuda/libnvidia-ml.so.1: tests/cuda/nvml.c
+	@mkdir -p $(@D)
+	$(SOFT_CC) -Wl,-soname,$(@F) -Wl,-z,defs -o $@ $< -pthread
+
+# That of an old driver, which lacks some functions.
+target/cuda/old/libnvidia-ml.so.1: tests/cuda/nvml.c
+	@mkdir -p $(@D)
+	$(SOFT_CC) -DOLD -Wl,-soname,$(@F) -Wl,-z,defs -o $@ $< -pthread
+
 # The GPU's kernels for the software driver, which runs them on the host.
-KERNELS := tensor view draw boxes
+KERNELS := tensor view draw boxes planes grid
 KERNEL_DIR := daemon/src/gpu/kernels
 
 soft-driver: target/cuda/kernels.so
@@ -126,6 +147,7 @@ bench: build
 	$(WASM) build --release --locked --target wasm32-wasip2 -p misbehave --examples
 	$(WATCHPOST) bench plugin target/wasm32-wasip2/release/examples/echo.wasm
 	$(WATCHPOST) bench preprocess
+	$(WATCHPOST) bench lane
 	@[ -x target/bench-venv/bin/python ] || { python3 -m venv target/bench-venv && \
 	  target/bench-venv/bin/python -m pip install -q --disable-pip-version-check numpy opencv-python-headless; }
 	target/bench-venv/bin/python tests/bench/opencv_preprocess.py $(WATCHPOST)

@@ -13,8 +13,12 @@ use std::path::Path;
 
 use anyhow::Context;
 
-use crate::cli::{BenchCommand, Command, ConfigArgs, ModelCommand, PluginCommand, SceneCommand, StatusArgs};
+use crate::cli::{
+    BenchCommand, Command, ConfigArgs, DoctorArgs, GpuCommand, ModelCommand, PluginCommand, SceneCommand,
+    StatusArgs,
+};
 use crate::config::{ConfigError, Settings};
+use crate::jobs::doctor;
 
 /// Exit status for a wrong configuration (sysexits.h, EX_CONFIG).
 const EX_CONFIG: u8 = 78;
@@ -24,11 +28,19 @@ const EX_CONFIG: u8 = 78;
 /// # Errors
 /// Whatever stands in the command's way, with its chain of causes.
 pub fn main(command: Command) -> anyhow::Result<()> {
+    if only_prints(&command) {
+        crate::service::end_with_the_reader();
+    }
     match command {
         Command::Run(arguments) => run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Check(arguments) => check::run(&load(&arguments.config)?),
         Command::Reload(arguments) => handler::reload(&load(&arguments.config)?),
+        Command::Doctor(DoctorArgs { config, json }) => doctor(&config.config, json),
+        Command::DoctorPart(arguments) => {
+            doctor::part(&for_doctor(&arguments.config).0, &arguments);
+            Ok(())
+        }
         Command::Status(StatusArgs { config, json }) => handler::status(&load(&config.config)?, json),
         Command::Scene(SceneCommand::Export(arguments)) => crate::jobs::scene::run(&arguments),
         Command::Plugin(PluginCommand::List { config, json }) => {
@@ -50,11 +62,40 @@ pub fn main(command: Command) -> anyhow::Result<()> {
             let settings = load_or_default(arguments.config.as_deref())?;
             crate::jobs::runtime::run(&arguments.command, &settings)
         }
+        Command::Bench(BenchCommand::Lane(arguments)) => {
+            load_or_default(None)?;
+            crate::jobs::bench::lane::run(&arguments)
+        }
+        Command::Bench(BenchCommand::Streams(arguments)) => {
+            load_or_default(None)?;
+            crate::jobs::bench::streams::run(&arguments)
+        }
         Command::Bench(BenchCommand::Plugin(arguments)) => crate::jobs::bench::plugin::run(&arguments),
         Command::Bench(BenchCommand::Preprocess(arguments)) => {
             crate::jobs::bench::preprocess::run(&arguments)
         }
+        Command::Gpu(GpuCommand::Check(arguments)) => {
+            crate::jobs::gpu::run(&arguments, load_or_default(None)?.infer.library)
+        }
         Command::Broker { listen } => Ok(crate::publish::broker_main(listen)?),
+    }
+}
+
+/// Whether a command only prints what it found, so that it may end where nobody reads that any more. Not the daemon, nor
+/// the doctor, which talk with a network, nor the helpers of either.
+fn only_prints(command: &Command) -> bool {
+    use Command as C;
+    match command {
+        C::Gpu(_)
+        | C::Check(_)
+        | C::Reload(_)
+        | C::Status(_)
+        | C::Scene(_)
+        | C::Plugin(_)
+        | C::Model(_)
+        | C::Bench(_) => true,
+        C::Runtime(arguments) => arguments.command.only_prints(),
+        C::Run(_) | C::Demo(_) | C::Doctor(_) | C::DoctorPart(_) | C::Broker { .. } => false,
     }
 }
 
@@ -75,6 +116,24 @@ fn run(arguments: &ConfigArgs) -> anyhow::Result<()> {
     ))
 }
 
+/// A box that has no configuration yet has a doctor all the same.
+fn doctor(file: &Path, json: bool) -> anyhow::Result<()> {
+    let (settings, given) = for_doctor(file);
+    doctor::run(doctor::Patient { file, settings, given }, json)
+}
+
+fn for_doctor(file: &Path) -> (Settings, doctor::Given) {
+    if file.exists() {
+        return match load(file) {
+            Ok(settings) => (settings, doctor::Given::Read),
+            Err(error) => (Settings::default(), doctor::Given::Wrong(error)),
+        };
+    }
+    let mut settings = Settings::default();
+    shipped(&mut settings);
+    (settings, doctor::Given::None)
+}
+
 /// Reads the configuration; the shipped plugins and models are added where the folders are left at their defaults.
 fn load(file: &Path) -> anyhow::Result<Settings> {
     let loaded = crate::config::load(file).context("the configuration is wrong")?;
@@ -85,7 +144,7 @@ fn load(file: &Path) -> anyhow::Result<Settings> {
 }
 
 /// For commands that also work where nothing is configured: the configuration that is named, else the usual one where
-/// there is one, else the defaults.
+/// there is one, else the defaults. From here on ONNX Runtime is looked for where the daemon would.
 fn load_or_default(file: Option<&Path>) -> anyhow::Result<Settings> {
     let usual = Path::new(crate::cli::CONFIG);
     match file {

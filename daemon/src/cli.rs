@@ -38,6 +38,8 @@ pub enum Command {
     Check(ConfigArgs),
     /// Make the running daemon read its configuration again.
     Reload(ConfigArgs),
+    /// Say what this box can do and why not more: GPU, codecs, models, broker, sources, each tried, each with the fix.
+    Doctor(DoctorArgs),
     /// Say what the running daemon and its streams are doing.
     Status(StatusArgs),
     /// Rendered scenes: export video with ground truth.
@@ -49,11 +51,17 @@ pub enum Command {
     /// Models: check a model folder on a picture or video.
     #[command(subcommand)]
     Model(ModelCommand),
+    /// The GPU: whether it gives what the CPU gives.
+    #[command(subcommand)]
+    Gpu(GpuCommand),
     /// The GPU runtime: fetch, adopt and choose the ONNX Runtime, CUDA, cuDNN and TensorRT libraries that are used.
     Runtime(crate::jobs::runtime::RuntimeArgs),
     /// Measure this machine: ratios of Watchpost's stages to floors of the same run.
     #[command(subcommand)]
     Bench(BenchCommand),
+    /// One part of what the doctor tries, in a process that may crash; the doctor calls this.
+    #[command(name = "__doctor", hide = true)]
+    DoctorPart(crate::jobs::doctor::PartArgs),
     /// The embedded broker in a process that can be killed; the daemon calls this.
     #[command(name = "__broker", hide = true)]
     Broker {
@@ -69,6 +77,27 @@ pub struct ConfigArgs {
     /// Main file; `conf.d/*.toml` beside it is read too.
     #[arg(short, long, value_name = "FILE", default_value = CONFIG)]
     pub config: PathBuf,
+}
+
+/// `watchpost gpu …`.
+#[derive(Debug, Clone, Subcommand)]
+pub enum GpuCommand {
+    /// Compare the kernels, and with a video the whole lane, with the CPU's; start and stop a stream many times.
+    Check(crate::jobs::gpu::CheckArgs),
+}
+
+/// `watchpost doctor`.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Exit status: 0 the configured streams can run, 1 they cannot (the lines marked WRONG say why), 78 the configuration is \
+wrong.")]
+pub struct DoctorArgs {
+    /// Whose streams, models and broker.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `watchpost status`.
@@ -135,9 +164,36 @@ pub enum ModelCommand {
     },
 }
 
+const LANE_HELP: &str = "\
+Examples:
+  watchpost bench lane
+  watchpost bench lane street.mp4 --model /var/lib/watchpost/models/yolox --encode
+  watchpost bench lane 'scene://people?size=1920x1080&fps=30' --json > lane.json";
+
+const STREAMS_HELP: &str = "\
+Examples:
+  watchpost bench streams
+  watchpost bench streams street.mp4 --model yolox --sample fps:10 --plugin tracker --encode
+  watchpost bench streams 'scene://people?size=1920x1080&fps=30' --seconds 20 --json > streams.json";
+
 /// `watchpost bench`.
 #[derive(Debug, Subcommand)]
 pub enum BenchCommand {
+    /// Decode, preprocess, infer, encode and the whole lane, each over the floor of the same run.
+    ///
+    /// Each part is measured alone, as the daemon does it and with nothing around it: frames a second and CPU
+    /// milliseconds a frame, per backend that this box has. The whole lane is the daemon's own pipeline in this process;
+    /// its floor is decoding and inference alone, and encoding where it encodes. Run it on a machine that does nothing
+    /// else.
+    #[command(after_help = LANE_HELP)]
+    Lane(crate::jobs::bench::lane::LaneArgs),
+    /// How many streams of a kind this box can hold at their own pace, and what is full first.
+    ///
+    /// Streams play the video as if it came from a camera; their number is doubled until they are not held any more
+    /// (frames missing, skipped or dropped, or ever later), then searched in between. A scene is rendered to a file
+    /// first, so that video is measured and not rendering. Run it on a machine that does nothing else.
+    #[command(after_help = STREAMS_HELP)]
+    Streams(crate::jobs::bench::streams::StreamsArgs),
     /// Preprocessing of one picture, beside a copy of its bytes and a plain two-pass way.
     Preprocess(crate::jobs::bench::preprocess::PreprocessArgs),
     /// A plugin's call: with no objects, and for each further one.

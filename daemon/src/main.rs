@@ -6,10 +6,16 @@ use clap::Parser;
 use watchpost::cli::Cli;
 
 fn main() -> ExitCode {
-    // The process that compiles a plugin limits itself before it does anything else.
+    // The processes that compile a plugin or build an engine limit themselves before they do anything else.
     let mut arguments = std::env::args_os().skip(1);
-    if arguments.next().is_some_and(|first| first == watchpost::plugins::SUBCOMMAND) {
-        return watchpost::plugins::compile_child(arguments);
+    match arguments.next() {
+        Some(first) if first == watchpost::plugins::SUBCOMMAND => {
+            return watchpost::plugins::compile_child(arguments);
+        }
+        Some(first) if first == watchpost::infer::ENGINE_SUBCOMMAND => {
+            return watchpost::infer::build_child(arguments);
+        }
+        _ => {}
     }
     let cli = Cli::parse();
     match watchpost::app::main(cli.command) {

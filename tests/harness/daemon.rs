@@ -157,7 +157,16 @@ impl Daemon {
     ///
     /// # Panics
     /// Where it does not stop within 30 seconds.
-    pub fn stop(mut self) -> std::process::ExitStatus {
+    pub fn stop(self) -> std::process::ExitStatus {
+        self.stop_with_log().0
+    }
+
+    /// As [`Daemon::stop`], and everything it has logged.
+    ///
+    /// # Panics
+    /// As [`Daemon::stop`].
+    #[must_use]
+    pub fn stop_with_log(mut self) -> (std::process::ExitStatus, String) {
         let pid = rustix::process::Pid::from_raw(self.child.id().cast_signed()).unwrap();
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
         let until = Instant::now() + Duration::from_secs(30);
@@ -167,7 +176,7 @@ impl Daemon {
             let lines = self.log.lines.lock().unwrap();
             drop(self.log.grown.wait_timeout(lines, Duration::from_millis(50)).unwrap());
         }
-        self.child.wait().unwrap()
+        (self.child.wait().unwrap(), self.log())
     }
 }
 

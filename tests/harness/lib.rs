@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 pub mod assign;
+pub mod cuda;
 pub mod daemon;
 pub mod data;
 pub mod frames;

@@ -67,6 +67,43 @@ pub fn library(folder: &Path, name: &str, needs: &[&str]) {
     std::fs::remove_file(source).unwrap();
 }
 
+/// A Python environment's packages as ONNX Runtime for GPUs and NVIDIA's wheels lay them out, with ONNX Runtime's real
+/// library for the CPU. TensorRT lies in `tensorrt` beside them. Gives the folder of the packages.
+///
+/// # Panics
+/// Where gcc fails, or there is no such library.
+#[must_use]
+pub fn environment(folder: &Path) -> PathBuf {
+    let packages = folder.join("lib/python3.11/site-packages");
+    let capi = packages.join("onnxruntime/capi");
+    let cuda = packages.join("nvidia/cu13/lib");
+    let cudnn = packages.join("nvidia/cudnn/lib");
+    for folder in [&capi, &cuda, &cudnn] {
+        std::fs::create_dir_all(folder).unwrap();
+    }
+    std::fs::copy(onnxruntime(), capi.join("libonnxruntime.so.1.31.1")).unwrap();
+    library(&cuda, "libcudart.so.13", &[]);
+    library(&cuda, "libcublasLt.so.13", &[]);
+    library(&cuda, "libcublas.so.13", &["libcublasLt.so.13"]);
+    library(&cuda, "libnpp.so.13", &[]);
+    library(&cudnn, "libcudnn.so.9", &[]);
+    library(&cudnn, "libcudnn_ops.so.9", &[]);
+    library(&capi, "libonnxruntime_providers_shared.so", &[]);
+    let needs = [
+        "../../nvidia/cu13/lib/libcublas.so.13",
+        "../../nvidia/cu13/lib/libcudart.so.13",
+        "../../nvidia/cudnn/lib/libcudnn.so.9",
+    ];
+    library(&capi, "libonnxruntime_providers_cuda.so", &needs);
+    let tensorrt = folder.join("tensorrt");
+    std::fs::create_dir_all(&tensorrt).unwrap();
+    library(&tensorrt, "libnvinfer.so.10", &[]);
+    library(&tensorrt, "libnvinfer_builder_resource.so.10.9.0", &[]);
+    let needs = [needs[0], needs[1], needs[2], "../../../../../tensorrt/libnvinfer.so.10"];
+    library(&capi, "libonnxruntime_providers_tensorrt.so", &needs);
+    packages
+}
+
 /// The text of a manifest with one runtime, `name`, of the wheels in `folder`: file names and their wanted members.
 ///
 /// # Panics

@@ -3,6 +3,7 @@
 mod clips;
 mod damaged;
 mod files;
+mod keyframe;
 mod leaks;
 mod live;
 mod packets;

@@ -3,7 +3,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod accept;
+mod bench;
+mod cli;
+mod cuda;
+mod doctor;
 mod golden;
+mod gpu_figures;
+mod infer;
 mod ingest;
 mod main_job;
 mod mqtt;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use e2e::rtmp::Rtmp;
-use watchpost::encode::{OutputSpec, OutputState, RtspServer, Target, VideoOut};
+use watchpost::encode::{OutputSpec, OutputState, RtspServer, Target, VideoCodec, VideoOut};
 use watchpost::flow::{Colorimetry, Matrix, Picture, Range};
 
 use pattern::{Pump, RATE, SIZE, check, noisy, picture, pts};
@@ -22,9 +22,11 @@ fn spec(target: Target) -> OutputSpec {
         target,
         size: SIZE,
         rate: (RATE, 1),
+        codec: VideoCodec::H264,
         bitrate: Some(1_500_000),
         keyframe_seconds: None,
         realtime: true,
+        gpu: None,
     }
 }
 
@@ -103,6 +105,14 @@ fn deaf_viewer(url: &str) -> TcpStream {
         let mut byte = [0];
         while !answer.ends_with(b"\r\n\r\n") {
             connection.read_exact(&mut byte).unwrap();
+            // Where others watch already, pictures may come before the answer to PLAY (RFC 2326, 10.12).
+            if answer.is_empty() && byte[0] == b'$' {
+                let mut head = [0; 3];
+                connection.read_exact(&mut head).unwrap();
+                let length = u16::from_be_bytes([head[1], head[2]]);
+                connection.read_exact(&mut vec![0; length.into()]).unwrap();
+                continue;
+            }
             answer.push(byte[0]);
         }
         let head = String::from_utf8(answer).unwrap();

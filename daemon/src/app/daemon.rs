@@ -14,8 +14,10 @@ use tokio::sync::mpsc;
 use super::duties::Duties;
 use super::handler::Handler;
 use crate::config::Settings;
+use crate::config::settings::LaneChoice;
 use crate::control::Server;
 use crate::encode::RtspServer;
+use crate::gpu::{Watch, probe};
 use crate::pipeline::Supervisor;
 use crate::plugins::{Compiler, Host, HostOptions};
 use crate::publish::messages::Timestamp;
@@ -25,6 +27,8 @@ use crate::telemetry::Registry;
 
 /// How long stopping may wait for the broker to take what is left.
 const FLUSH: Duration = Duration::from_secs(5);
+/// How long streams on the CPU go on after a GPU was lost, while those on it say so.
+const LOST: Duration = Duration::from_secs(2);
 /// How often duties such as statuses and the watchdog are seen to.
 const DUTY: Duration = Duration::from_millis(250);
 
@@ -36,6 +40,7 @@ pub(super) struct Core {
     pub(super) publish: PublishHandle,
     pub(super) host: Arc<Host>,
     pub(super) supervisor: Supervisor,
+    pub(super) gpus: Watch,
     pub(super) since: Timestamp,
 }
 
@@ -59,7 +64,6 @@ pub(super) async fn serve(
 ) -> anyhow::Result<()> {
     let mut signals = Signals::new().context("signals cannot be handled")?;
     prepare(&settings)?;
-    let lane = lane(&settings)?;
     let registry = Registry::new();
     let box_ = settings.box_.name.clone();
     let publishing = PublishSettings::new(&settings.mqtt, &box_, &settings.paths.state)?;
@@ -73,12 +77,15 @@ pub(super) async fn serve(
         rtsp.as_ref().map(RtspServer::handle),
         registry.clone(),
     );
+    let lane = supervisor.lane(&settings).map_err(|why| anyhow::anyhow!("accel.lane: {why}"))?;
+    let gpus = watch_gpus(&settings, &registry)?;
     let core = Arc::new(Core {
         settings: Mutex::new(settings.clone()),
         config,
         publish: publisher.handle(),
         host,
         supervisor,
+        gpus,
         since: Timestamp::now(),
     });
     let handler = Arc::new(Handler(Arc::clone(&core)));
@@ -92,7 +99,7 @@ pub(super) async fn serve(
     core.supervisor.apply(&settings);
 
     let duties = Duties::new(Arc::clone(&core), notifier.clone(), lane, ready);
-    work(&core, duties, requests, &mut signals, until).await;
+    let lost = work(&core, duties, requests, &mut signals, until).await;
 
     // In reverse: nothing new is asked for, streams end and finalise, then what they spoke through.
     notifier.stopping();
@@ -104,6 +111,7 @@ pub(super) async fn serve(
         if let Some(rtsp) = rtsp {
             rtsp.stop();
         }
+        stopping.gpus.stop();
     });
     // A second signal does not wait for outputs that hang.
     tokio::select! {
@@ -112,7 +120,11 @@ pub(super) async fn serve(
     }
     publisher.stop(FLUSH).await;
     tracing::info!("stopped");
-    Ok(())
+    match lost {
+        // The service manager starts a new process, which can use the GPU again.
+        Some(error) => Err(anyhow::anyhow!("{error}; only a new start helps")),
+        None => Ok(()),
+    }
 }
 
 /// Waits for a second signal to stop.
@@ -120,33 +132,57 @@ async fn again(signals: &mut Signals) {
     while signals.next().await != Signal::StopNow {}
 }
 
+/// Works until it is told to stop, or a GPU is lost: then gives back how.
 async fn work<R: FnOnce()>(
     core: &Arc<Core>,
     mut duties: Duties<R>,
     mut requests: Option<mpsc::Receiver<crate::publish::Request>>,
     signals: &mut Signals,
     until: impl Future<Output = ()>,
-) {
+) -> Option<String> {
+    let mut lost = LostGpu::default();
     let mut duty = tokio::time::interval(DUTY);
     tokio::pin!(until);
     loop {
         tokio::select! {
             signal = signals.next() => match signal {
-                Signal::Stop | Signal::StopNow => return,
+                Signal::Stop | Signal::StopNow => return None,
                 Signal::Reload => {
                     let core = Arc::clone(core);
                     // What went wrong is in the log.
                     duties.spawn(move || drop(super::handler::apply(&core)));
                 }
             },
-            () = &mut until => return,
-            _ = duty.tick() => duties.see_to(),
+            () = &mut until => return None,
+            _ = duty.tick() => {
+                duties.see_to();
+                if let Some(error) = lost.look(&core.supervisor) {
+                    return Some(error);
+                }
+            }
             request = receive(&mut requests) => {
                 let core = Arc::clone(core);
                 // Commands wait for their stream; the loop does not.
                 duties.spawn(move || super::handler::answer(&core, request));
             }
         }
+    }
+}
+
+/// Watches for a lost GPU.
+#[derive(Default)]
+struct LostGpu(Option<(Instant, String)>);
+
+impl LostGpu {
+    /// The error, once its streams had the time to say it; those on the CPU go on till then.
+    fn look(&mut self, supervisor: &Supervisor) -> Option<String> {
+        if self.0.is_none() {
+            let error = supervisor.lost_gpu()?;
+            tracing::error!(error, "a GPU is lost: the daemon ends, to be started again");
+            self.0 = Some((Instant::now(), error));
+        }
+        let (since, error) = self.0.as_ref()?;
+        (since.elapsed() > LOST).then(|| error.clone())
     }
 }
 
@@ -170,21 +206,15 @@ fn prepare(settings: &Settings) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The lane, and why; an error where it was asked for by name and cannot start.
-fn lane(settings: &Settings) -> anyhow::Result<String> {
-    use crate::config::settings::LaneChoice;
-    let cuda = settings.accel.lane == LaneChoice::Cuda
-        || settings.streams.values().any(|stream| stream.lane == Some(LaneChoice::Cuda));
-    anyhow::ensure!(
-        !cuda,
-        "accel.lane = \"cuda\": this version of Watchpost has no CUDA lane; use \"auto\" or \"cpu\""
-    );
-    let why = match settings.accel.lane {
-        LaneChoice::Cpu => "cpu: as configured",
-        _ => "cpu: this version has no CUDA lane",
-    };
-    tracing::info!(lane = why, "frames take the CPU lane");
-    Ok(why.to_owned())
+/// The GPUs' figures for telemetry and status; not where the configuration leaves the GPU alone.
+fn watch_gpus(settings: &Settings, registry: &Registry) -> anyhow::Result<Watch> {
+    let own = settings.streams.values().filter_map(|stream| stream.lane);
+    if own.chain([settings.accel.lane]).all(|lane| lane == LaneChoice::Cpu) {
+        return Ok(Watch::off("accel.lane = \"cpu\": the GPU is left alone"));
+    }
+    // As CUDA counts them, which is what the configuration's indices mean.
+    let gpus = probe().map(|driver| driver.gpus).unwrap_or_default();
+    Watch::start(registry.clone(), gpus).context("no thread for the GPUs' figures")
 }
 
 async fn start_host(

@@ -64,6 +64,7 @@ fn status_of(core: &Core) -> Value {
         "box": core.settings().box_.name,
         "since": core.since,
         "mqtt": core.publish.status(),
+        "gpu": core.gpus.seen(),
         "streams": core.supervisor.report(),
         "plugins": core.host.plugins(),
     })
@@ -183,6 +184,7 @@ pub(super) fn status(settings: &Settings, as_json: bool) -> anyhow::Result<()> {
     let mqtt = &status["mqtt"];
     print!("mqtt {} {}  {} events wait", text(&mqtt["broker"]), text(&mqtt["state"]), mqtt["pending"]);
     println!("{}", mqtt["error"].as_str().map(|error| format!("  ({error})")).unwrap_or_default());
+    gpu_lines(&status["gpu"]);
     for (name, stream) in status["streams"].as_object().into_iter().flatten() {
         println!(
             "\nstream {name}  {}  {}  {}  {} fps  {} frames, inference skipped {}, dropped {}",
@@ -228,6 +230,41 @@ pub(super) fn status(settings: &Settings, as_json: bool) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// The GPUs, or why nothing is said of them.
+fn gpu_lines(gpu: &Value) {
+    if let Some(missing) = gpu["missing"].as_str() {
+        println!("gpu none: {missing}");
+    }
+    for load in gpu["gpus"].as_array().into_iter().flatten() {
+        if let Some(lost) = load["lost"].as_str() {
+            println!("gpu {}  {}  LOST: {lost}", load["index"], load["name"].as_str().unwrap_or("-"));
+            continue;
+        }
+        let known =
+            |key: &str| load[key].as_f64().map_or_else(|| "-".to_owned(), |value| format!("{value:.0}"));
+        let memory =
+            |key: &str| load[key].as_f64().map_or_else(|| "-".to_owned(), |it| format!("{:.1}", it / 1e9));
+        print!(
+            "gpu {}  {}  kernels {} %  decoder {} %  encoder {} %  memory {} of {} GB  {} °C  {} W",
+            load["index"],
+            load["name"].as_str().unwrap_or("-"),
+            known("sm"),
+            known("decoder"),
+            known("encoder"),
+            memory("memory_used"),
+            memory("memory_total"),
+            known("temperature"),
+            known("power"),
+        );
+        let held: Vec<&str> =
+            load["held_by"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        println!(
+            "{}",
+            if held.is_empty() { String::new() } else { format!("  held back by {}", held.join(", ")) }
+        );
+    }
 }
 
 fn micros(seconds: &Value) -> f64 {

@@ -2,12 +2,14 @@
 //!
 //! Every field has its default here, and its documentation; a test holds the documentation page to them.
 
+mod output;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::flow::Size;
+pub use output::{Bitrate, VideoCodec, VideoOutput};
 
 /// Everything that can be configured.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -108,6 +110,8 @@ pub enum LaneChoice {
 pub struct Accel {
     /// `auto`, `cuda` or `cpu`.
     pub lane: LaneChoice,
+    /// Index of the GPU, counted from 0.
+    pub gpu: u32,
 }
 
 /// Folders.
@@ -178,11 +182,38 @@ pub struct Infer {
     pub threads: usize,
     /// How long a batch waits for further frames, milliseconds.
     pub batch_wait_ms: u64,
+    /// What runs the models of streams on the CUDA lane: the first of these that loads. The CPU lane takes the CPU.
+    pub providers: Vec<Provider>,
+    /// Replay runs as CUDA graphs, where a model's shapes are fixed.
+    pub cuda_graphs: bool,
 }
 
 impl Default for Infer {
     fn default() -> Self {
-        Self { library: None, threads: 0, batch_wait_ms: 4 }
+        let providers = vec![Provider::TensorRt, Provider::Cuda, Provider::Cpu];
+        Self { library: None, threads: 0, batch_wait_ms: 4, providers, cuda_graphs: false }
+    }
+}
+
+/// An execution provider of ONNX Runtime.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Provider {
+    /// NVIDIA TensorRT.
+    TensorRt,
+    /// NVIDIA CUDA.
+    Cuda,
+    /// The CPU.
+    Cpu,
+}
+
+impl std::fmt::Display for Provider {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::TensorRt => "TensorRT",
+            Self::Cuda => "CUDA",
+            Self::Cpu => "CPU",
+        })
     }
 }
 
@@ -271,6 +302,9 @@ pub struct Stream {
     /// Which lane, in place of `accel.lane`.
     #[serde(default)]
     pub lane: Option<LaneChoice>,
+    /// Which GPU, in place of `accel.gpu`.
+    #[serde(default)]
+    pub gpu: Option<u32>,
     /// RTSP transport.
     #[serde(default)]
     pub transport: Transport,
@@ -415,57 +449,4 @@ pub struct PluginUse {
 pub struct Polygon {
     /// At least three corners.
     pub polygon: Vec<[f32; 2]>,
-}
-
-/// Video that leaves a stream. Exactly one of `serve`, `to` and `file`.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct VideoOutput {
-    /// `rtsp`: pulled by viewers from `rtsp://box:8554/STREAM/OUTPUT`.
-    pub serve: Option<String>,
-    /// Pushed to `rtmp://`.
-    pub to: Option<String>,
-    /// Written to a file (`.mp4`).
-    pub file: Option<PathBuf>,
-    /// `PLUGIN/CAMERA`: a virtual camera; default: the whole frame.
-    pub view: Option<String>,
-    /// Size of the picture; default: the source's, or 1280x720 for a view.
-    pub size: Option<Size>,
-    /// Bits a second, such as `4M` or `800k`.
-    pub bitrate: Option<Bitrate>,
-    /// Seconds between key frames.
-    pub keyframe_seconds: Option<f64>,
-    /// Draw boxes, ids, shapes and alert banners.
-    pub overlay: bool,
-}
-
-/// Bits a second; written as a number, or with `k` or `M`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Bitrate(pub u32);
-
-impl std::str::FromStr for Bitrate {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let wrong = || format!("\"{text}\" is no bitrate; expected bits a second, such as 800k or 4M");
-        let (number, factor) = match text.as_bytes().last() {
-            Some(b'k' | b'K') => (&text[..text.len() - 1], 1e3),
-            Some(b'M') => (&text[..text.len() - 1], 1e6),
-            _ => (text, 1.0),
-        };
-        let bits = number.trim().parse::<f64>().map_err(|_| wrong())? * factor;
-        if (1e4..=1e9).contains(&bits) { Ok(Self(bits as u32)) } else { Err(wrong()) }
-    }
-}
-
-impl Serialize for Bitrate {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.0.to_string())
-    }
-}
-
-impl<'de> Deserialize<'de> for Bitrate {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
-    }
 }

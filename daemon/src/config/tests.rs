@@ -78,6 +78,24 @@ fn every_problem_is_reported_at_once() {
 }
 
 #[test]
+fn codecs_that_cannot_work_are_named() {
+    let stream = "[streams.x]\nsource = \"a.mp4\"\n";
+    let text = error(&format!(
+        "accel.lane = \"cpu\"\n{stream}outputs.a = {{ to = \"rtmp://h/x/y\", codec = \"h265\" }}\n\
+         outputs.b = {{ serve = \"rtsp\", codec = \"av1\" }}\noutputs.c = {{ file = \"a.mp4\", codec = \"av1\" }}\n"
+    ));
+    let lines: Vec<_> = text.lines().collect();
+    assert_eq!(lines.len(), 3, "{text}");
+    assert!(lines[0].contains("streams.x.outputs.a.codec: RTMP carries H.264, not H.265"), "{text}");
+    assert!(lines[1].contains("streams.x.outputs.b.codec: RTSP viewers take H.264 or H.265"), "{text}");
+    assert!(lines[2].contains("streams.x.outputs.c.codec: AV1 needs a GPU with NVENC"), "{text}");
+    assert!(
+        error(&format!("{stream}outputs.a = {{ serve = \"rtsp\", codec = \"mpeg2\" }}")).contains("codec")
+    );
+    assert!(parse(&format!("{stream}outputs.a = {{ serve = \"rtsp\", codec = \"h265\" }}")).is_ok());
+}
+
+#[test]
 fn drop_ins_win_in_the_order_of_their_names_and_variables_over_them() {
     let folder = tempfile::tempdir().unwrap();
     let main = folder.path().join("watchpost.toml");
@@ -126,4 +144,17 @@ fn an_empty_configuration_is_valid() {
     let settings = parse("").unwrap();
     assert!(!settings.box_.name.is_empty());
     assert!(settings.streams.is_empty());
+}
+
+#[test]
+fn execution_providers_are_named_once_and_one_at_least() {
+    use super::settings::Provider::{Cpu, Cuda, TensorRt};
+    assert_eq!(parse("").unwrap().infer.providers, [TensorRt, Cuda, Cpu]);
+    assert_eq!(parse("infer.providers = [\"cuda\"]\n").unwrap().infer.providers, [Cuda]);
+    let text = error("box.name = \"a\"\ninfer.providers = []\n");
+    assert!(text.starts_with("watchpost.toml:2: infer.providers: expected at least one"), "{text}");
+    let text = error("infer.providers = [\"cuda\", \"cpu\", \"cuda\"]\n");
+    assert!(text.contains("infer.providers: CUDA is named twice"), "{text}");
+    let text = error("infer.providers = [\"openvino\"]\n");
+    assert!(text.contains("infer.providers") && text.contains("tensorrt"), "{text}");
 }

@@ -3,7 +3,7 @@
 //! In: deserialized settings. Out: (dotted key, message) of every problem; empty when all is well.
 
 use super::Settings;
-use super::settings::{Limits, Stream, VideoOutput};
+use super::settings::{LaneChoice, Limits, Provider, Stream, VideoCodec, VideoOutput};
 
 /// Every problem of the settings.
 pub(super) fn validate(settings: &Settings) -> Vec<(String, String)> {
@@ -17,6 +17,7 @@ pub(super) fn validate(settings: &Settings) -> Vec<(String, String)> {
     if let Some(problem) = settings.runtime.problem() {
         check.bad("runtime.from", problem);
     }
+    check.providers(&settings.infer.providers);
     for (name, model) in &settings.models {
         let key = format!("models.{name}");
         check.name(&key, name);
@@ -89,6 +90,15 @@ impl Check {
         }
     }
 
+    fn providers(&mut self, providers: &[Provider]) {
+        let twice = (1..providers.len()).find(|index| providers[..*index].contains(&providers[*index]));
+        if providers.is_empty() {
+            self.bad("infer.providers", "expected at least one of \"tensorrt\", \"cuda\" and \"cpu\"");
+        } else if let Some(twice) = twice {
+            self.bad("infer.providers", format!("{} is named twice", providers[twice]));
+        }
+    }
+
     fn limits(&mut self, limits: &Limits) {
         let numbers = [
             ("call_ms", limits.call_ms),
@@ -149,9 +159,30 @@ impl Check {
         for plugin in stream.plugins.keys() {
             self.name(&format!("{key}.plugins.{plugin}"), plugin);
         }
+        let lane = stream.lane.unwrap_or(settings.accel.lane);
         for (output, settings) in &stream.outputs {
             self.name(&format!("{key}.outputs.{output}"), output);
             self.output(&format!("{key}.outputs.{output}"), settings, stream);
+            self.codec(&format!("{key}.outputs.{output}.codec"), settings, lane);
+        }
+    }
+
+    fn codec(&mut self, key: &str, output: &VideoOutput, lane: LaneChoice) {
+        match output.codec {
+            VideoCodec::H264 => {}
+            codec if output.to.is_some() => {
+                self.bad(key, format!("RTMP carries H.264, not {codec}; expected \"h264\""));
+            }
+            VideoCodec::Av1 if output.serve.is_some() => {
+                self.bad(key, "RTSP viewers take H.264 or H.265, not AV1; expected \"h264\" or \"h265\"");
+            }
+            codec if lane == LaneChoice::Cpu => {
+                self.bad(
+                    key,
+                    format!("{codec} needs a GPU with NVENC, and the lane is \"cpu\"; expected \"h264\""),
+                );
+            }
+            _ => {}
         }
     }
 

@@ -1,11 +1,13 @@
 //! Pictures as GStreamer buffers, without copying their bytes.
 //!
-//! In: an NV12 or I420 picture. Out: a buffer that shares its planes, with their strides in a video meta, and
-//! the caps that describe it. A picture of another layout or size is refused.
+//! In: an NV12 or I420 picture, or a rendered one in video memory. Out: a buffer that shares its planes, with their
+//! strides in a video meta, and the caps that describe it. A picture of another layout or size is refused.
 
 use gstreamer as gst;
 use gstreamer_video as gst_video;
 
+use super::cuda::FEATURE;
+use super::input::{Input, Kind};
 use crate::flow::{Colorimetry, Matrix, Picture, PixelFormat, Range, Size};
 
 /// One plane of a picture, held by a buffer for as long as GStreamer needs it.
@@ -20,8 +22,8 @@ impl AsRef<[u8]> for Plane {
     }
 }
 
-fn format(picture: &Picture) -> Option<gst_video::VideoFormat> {
-    match picture.format {
+fn format(format: PixelFormat) -> Option<gst_video::VideoFormat> {
+    match format {
         PixelFormat::Nv12 => Some(gst_video::VideoFormat::Nv12),
         PixelFormat::I420 => Some(gst_video::VideoFormat::I420),
         PixelFormat::P010 => None,
@@ -45,30 +47,41 @@ fn colorimetry(color: Colorimetry) -> String {
     gst_video::VideoColorimetry::new(range, matrix, transfer, primaries).to_string()
 }
 
-/// The caps of pictures like this one, coded at `size`.
-pub(super) fn caps(picture: &Picture, size: Size, rate: (u32, u32)) -> Result<gst::Caps, String> {
-    let Some(format) = format(picture) else {
-        return Err(format!(
-            "pictures of layout {:?} cannot be encoded; expected NV12 or I420",
-            picture.format
-        ));
+/// The caps of pictures of a kind, coded at `size`.
+pub(super) fn caps(kind: Kind, size: Size, rate: (u32, u32)) -> Result<gst::Caps, String> {
+    let Some(format) = format(kind.format) else {
+        return Err(format!("pictures of layout {:?} cannot be encoded; expected NV12 or I420", kind.format));
     };
-    Ok(gst::Caps::builder("video/x-raw")
+    let mut caps = gst::Caps::builder("video/x-raw")
         .field("format", format.to_str())
         .field("width", size.width as i32)
         .field("height", size.height as i32)
         .field("framerate", gst::Fraction::new(rate.0 as i32, rate.1.max(1) as i32))
         .field("pixel-aspect-ratio", gst::Fraction::new(1, 1))
         .field("interlace-mode", "progressive")
-        .field("colorimetry", colorimetry(picture.color))
+        .field("colorimetry", colorimetry(kind.color))
         .field("chroma-site", "mpeg2")
-        .build())
+        .build();
+    if kind.on_gpu {
+        caps.make_mut().set_features(0, Some(gst::CapsFeatures::new([FEATURE])));
+    }
+    Ok(caps)
 }
 
-/// A buffer that shares the picture's bytes. `size` may be smaller than the picture: its corner is taken.
-pub(super) fn buffer(picture: &Picture, size: Size, pts: u64) -> Result<gst::Buffer, String> {
+/// A buffer that shares the picture's memory. `size` may be smaller than a picture in host memory: its corner is taken.
+pub(super) fn buffer(input: Input, size: Size, pts: u64) -> Result<gst::Buffer, String> {
+    match input {
+        Input::Host(picture) => host_buffer(&picture, size, pts),
+        Input::Device(rendered) if rendered.size() == size => Ok(rendered.into_buffer(pts)),
+        Input::Device(rendered) => {
+            Err(format!("a picture of {} in video memory does not fit an output of {size}", rendered.size()))
+        }
+    }
+}
+
+fn host_buffer(picture: &Picture, size: Size, pts: u64) -> Result<gst::Buffer, String> {
     let fits = size.width <= picture.size.width && size.height <= picture.size.height;
-    let Some(format) = format(picture).filter(|_| fits) else {
+    let Some(format) = format(picture.format).filter(|_| fits) else {
         return Err(format!("{picture:?} does not fit an output of {size}"));
     };
     let mut buffer = gst::Buffer::new();
@@ -107,16 +120,16 @@ mod tests {
         let picture =
             Picture::new(PixelFormat::Nv12, Size::new(33, 33), strides, color, std::sync::Arc::new(planes));
         let coded = Size::new(32, 32);
-        let caps = caps(&picture, coded, (25, 1)).unwrap();
+        let caps = caps(Input::from(picture.clone()).kind(), coded, (25, 1)).unwrap();
         let info = gst_video::VideoInfo::from_caps(&caps).unwrap();
         assert_eq!(info.colorimetry().to_string(), "bt709");
-        let buffer = buffer(&picture, coded, 40).unwrap();
+        let buffer = buffer(picture.clone().into(), coded, 40).unwrap();
         assert_eq!(buffer.memory(0).unwrap().map_readable().unwrap().as_ptr(), place);
         let frame = gst_video::VideoFrameRef::from_buffer_ref_readable(buffer.as_ref(), &info).unwrap();
         assert_eq!((frame.plane_stride()[0], frame.plane_stride()[1]), (40, 48));
         assert!(frame.plane_data(0).unwrap()[..32].iter().all(|&byte| byte == 1));
         assert!(frame.plane_data(1).unwrap()[..32].iter().all(|&byte| byte == 2));
-        assert!(super::buffer(&picture, Size::new(64, 32), 0).is_err());
+        assert!(super::buffer(picture.into(), Size::new(64, 32), 0).is_err());
     }
 
     #[test]

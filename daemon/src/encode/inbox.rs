@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use crate::flow::Picture;
+use super::input::Input;
 
 /// Pictures that wait at most: a third of a second at 25 frames a second.
 const ROOM: usize = 8;
@@ -17,7 +17,7 @@ const ROOM: usize = 8;
 #[derive(Default)]
 pub(super) struct Inside {
     /// Pictures with their stream time, oldest first.
-    pub pictures: VecDeque<(Picture, u64)>,
+    pub pictures: VecDeque<(Input, u64)>,
     /// The output shall end.
     pub stopping: bool,
     /// The pipeline wants a picture.
@@ -64,7 +64,7 @@ impl Inbox {
     }
 
     /// Adds a picture; gives how many were dropped for it.
-    pub(super) fn push(&self, picture: Picture, pts: u64) -> u64 {
+    pub(super) fn push(&self, picture: Input, pts: u64) -> u64 {
         let mut inside = self.lock();
         inside.offered = Some(Instant::now());
         while self.waits && inside.open && !inside.stopping && inside.pictures.len() >= ROOM {
@@ -101,9 +101,17 @@ impl Inbox {
     }
 
     /// Takes the oldest picture, and lets a waiting one in.
-    pub(super) fn take(&self, inside: &mut Inside) -> Option<(Picture, u64)> {
+    pub(super) fn take(&self, inside: &mut Inside) -> Option<(Input, u64)> {
         let taken = inside.pictures.pop_front();
         self.room.notify_all();
         taken
+    }
+
+    /// Puts pictures back that were taken and went nowhere, oldest first; also where there is no room.
+    pub(super) fn put_back(&self, pictures: Vec<(Input, u64)>) {
+        let mut inside = self.lock();
+        for picture in pictures.into_iter().rev() {
+            inside.pictures.push_front(picture);
+        }
     }
 }

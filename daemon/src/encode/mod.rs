@@ -1,17 +1,21 @@
-//! Video that leaves: encoders and sinks. H.264 by x264, served over RTSP, pushed over RTMP, written to MP4.
+//! Video that leaves: encoders and sinks. H.264 by x264 or NVENC, H.265 and AV1 by NVENC; served over RTSP, pushed over
+//! RTMP, written to MP4.
 //!
-//! In: NV12 or I420 pictures of one output, in order, with their stream time. Out: a stream or a file, and an
+//! In: NV12 or I420 pictures of one output, in order, with their stream time, in host memory or a GPU's. Out: a stream or a file, and an
 //! [`OutputStatus`]. Each output owns a worker thread with its GStreamer pipeline ([`VideoOut`]); the daemon
 //! owns one [`RtspServer`]. An output that fails tries again by itself, ever more slowly, and meanwhile drops
 //! pictures; it never holds its stream up. Only a file written from a file (`realtime = false`) makes the
 //! stream wait, since then no frame may be lost.
 //!
 //! The way of a picture: `inbox` (bounded, drops the oldest) → `worker` (states, retries) → `session` (the
-//! pipeline: `feed` wraps the picture without a copy, x264, the sink) → for RTSP `mount` (one encoder, any
+//! pipeline: `feed` wraps the picture without a copy, `encoder`, the sink) → for RTSP `mount` (one encoder, any
 //! number of viewers) and `rtsp` (the server).
 
+mod cuda;
+mod encoder;
 mod feed;
 mod inbox;
+mod input;
 mod mount;
 mod rtsp;
 mod session;
@@ -19,10 +23,20 @@ mod spec;
 mod status;
 mod worker;
 
+pub use cuda::{CudaEncoding, Rendered};
+pub use input::Input;
 pub use rtsp::{RtspHandle, RtspServer};
-pub use spec::{OutputSpec, Target, default_bitrate, redact};
+pub use spec::{OutputSpec, Target, VideoCodec, default_bitrate, redact};
 pub use status::{OutputState, OutputStatus};
 pub use worker::VideoOut;
+
+/// The encoder that an output of this kind makes, for whoever measures it alone.
+///
+/// # Errors
+/// Where there is no x264enc.
+pub fn x264(spec: &OutputSpec) -> Result<gstreamer::Element, String> {
+    encoder::x264(spec)
+}
 
 /// What can go wrong when an output or the server is opened.
 ///

@@ -18,6 +18,7 @@ use gstreamer_rtsp_server::prelude::*;
 
 use super::EncodeError;
 use super::mount::Mount;
+use super::spec::VideoCodec;
 
 /// Viewers at once, over all outputs.
 const SESSIONS: u32 = 256;
@@ -27,8 +28,13 @@ const CLEANUP: u32 = 2;
 
 /// What a viewer's media is made of; the source is filled by the mount. Old units go first where a media does
 /// not take them, as between DESCRIBE and PLAY.
-const LAUNCH: &str = "( appsrc name=feed is-live=true format=time max-time=1000000000 max-bytes=0 \
-     leaky-type=downstream ! rtph264pay name=pay0 pt=96 config-interval=-1 aggregate-mode=zero-latency )";
+fn launch(codec: VideoCodec) -> String {
+    let payloader = codec.payloader();
+    format!(
+        "( appsrc name=feed is-live=true format=time max-time=1000000000 max-bytes=0 leaky-type=downstream \
+         ! {payloader} name=pay0 pt=96 config-interval=-1 aggregate-mode=zero-latency )"
+    )
+}
 
 struct Shared {
     server: server::RTSPServer,
@@ -149,7 +155,7 @@ impl RtspHandle {
     }
 
     /// Serves a mount under `/path`; false where the path is taken.
-    pub(super) fn add(&self, path: &str, mount: &Arc<Mount>) -> bool {
+    pub(super) fn add(&self, path: &str, mount: &Arc<Mount>, codec: VideoCodec) -> bool {
         let mut mounts = self.0.lock();
         if mounts.contains_key(path) {
             return false;
@@ -157,7 +163,7 @@ impl RtspHandle {
         mounts.insert(path.into(), Arc::clone(mount));
         drop(mounts);
         let factory = server::RTSPMediaFactory::new();
-        factory.set_launch(LAUNCH);
+        factory.set_launch(&launch(codec));
         factory.set_shared(true);
         factory.set_eos_shutdown(false);
         factory.set_protocols(RTSPLowerTrans::UDP | RTSPLowerTrans::TCP);

@@ -4,23 +4,27 @@
 //! picture, the sink took something, an error, the end). Owned by the worker; dropping it stops the pipeline
 //! and its threads. Every failure is a text without secrets.
 //!
-//! `appsrc ! x264enc ! h264parse !` and then the target's sink. Nothing is synchronised to a clock: pictures
+//! `appsrc ! ENCODER ! PARSER !` and then the target's sink. Nothing is synchronised to a clock: pictures
 //! leave when they come. Key frames are forced by stream time, so that neither a variable rate nor dropped
 //! pictures stretch the distance between them.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use gstreamer as gst;
 use gstreamer::prelude::*;
 use gstreamer_app as gst_app;
 use gstreamer_video as gst_video;
 
-use crate::flow::{Colorimetry, Picture, PixelFormat, Size};
+use crate::flow::Size;
 
+use super::cuda::{Permit, words};
+use super::encoder::{Encoder, make};
 use super::inbox::Inbox;
+use super::input::{Input, Kind};
 use super::mount::Mount;
-use super::spec::{OutputSpec, Target};
+use super::spec::{OutputSpec, Target, VideoCodec};
 use super::status::Counters;
 use super::{EncodeError, feed};
 
@@ -30,12 +34,19 @@ pub(super) struct Session {
     source: gst_app::AppSrc,
     /// Where requests for key frames go.
     encoded: gst::Pad,
-    kind: (PixelFormat, Colorimetry),
+    kind: Kind,
     size: Size,
     origin: u64,
     last_pts: Option<u64>,
     next_key: u64,
     keyframe_ns: u64,
+    /// The NVENC session, where it is one.
+    permit: Option<Permit>,
+    /// What was pushed before anything came out of an NVENC session: it may yet be refused.
+    unconfirmed: Vec<(Input, u64)>,
+    /// Something has come out of the encoder.
+    confirmed: Arc<AtomicBool>,
+    downloads: Option<Arc<Counters>>,
 }
 
 /// What a session tells and counts.
@@ -48,9 +59,12 @@ pub(super) struct Links {
 
 /// Whether all elements that a target needs are there.
 pub(super) fn check_elements(spec: &OutputSpec) -> Result<(), EncodeError> {
-    let base = [("x264enc", "gstreamer1.0-plugins-ugly"), ("h264parse", "gstreamer1.0-plugins-bad")];
+    let mut base = vec![(spec.codec.parser(), "gstreamer1.0-plugins-bad")];
+    if spec.codec == VideoCodec::H264 {
+        base.push(("x264enc", "gstreamer1.0-plugins-ugly"));
+    }
     let sink: &[(&'static str, &'static str)] = match spec.target {
-        Target::Rtsp { .. } => &[("rtph264pay", "gstreamer1.0-plugins-good")],
+        Target::Rtsp { .. } => &[(spec.codec.payloader(), "gstreamer1.0-plugins-good")],
         Target::Rtmp { .. } => {
             &[("flvmux", "gstreamer1.0-plugins-good"), ("rtmp2sink", "gstreamer1.0-plugins-bad")]
         }
@@ -63,11 +77,10 @@ pub(super) fn check_elements(spec: &OutputSpec) -> Result<(), EncodeError> {
 }
 
 impl Session {
-    /// Builds and starts the pipeline for pictures like `first`, which is not pushed.
-    pub(super) fn start(spec: &OutputSpec, first: &(Picture, u64), links: &Links) -> Result<Self, String> {
-        let (picture, origin) = first;
+    /// Builds and starts the pipeline for pictures of a kind, the first of them at stream time `origin`.
+    pub(super) fn start(spec: &OutputSpec, kind: Kind, origin: u64, links: &Links) -> Result<Self, String> {
         let size = spec.coded();
-        let caps = feed::caps(picture, size, spec.rate)?;
+        let caps = feed::caps(kind, size, spec.rate)?;
         let source = gst_app::AppSrc::builder()
             .caps(&caps)
             .format(gst::Format::Time)
@@ -76,26 +89,37 @@ impl Session {
             .callbacks(need_data(links))
             .build();
         let pipeline = gst::Pipeline::new();
-        let encoder = encoder(spec)?;
-        let parser = make("h264parse").property("config-interval", parser_headers(spec)).build();
-        let parser = parser.map_err(|error| error.to_string())?;
+        if let Some(gpu) = spec.gpu.as_ref().filter(|_| kind.on_gpu) {
+            gpu.give(&pipeline);
+        }
+        let encoder = Encoder::make(spec, kind)?;
+        links.counters.encoder(encoder.label);
+        let parser = parser(spec)?;
         let sink = sink(spec, links)?;
-        let mut row = vec![source.clone().upcast(), encoder.clone(), parser];
+        let encoded = encoder.elements.last().and_then(|last| last.static_pad("src"));
+        let encoded = encoded.ok_or("the encoder has no source pad")?;
+        let mut row = vec![source.clone().upcast()];
+        row.extend(encoder.elements);
+        row.push(parser);
         row.extend(sink);
         pipeline.add_many(&row).map_err(|error| error.to_string())?;
         gst::Element::link_many(&row).map_err(|error| error.to_string())?;
-        let encoded = encoder.static_pad("src").ok_or("x264enc has no source pad")?;
-        watch(&pipeline, &encoded, row.last(), spec, links)?;
+        let confirmed = Arc::new(AtomicBool::new(false));
+        watch(&pipeline, &encoded, row.last(), spec, links, &confirmed)?;
         let session = Self {
             pipeline,
             source,
             encoded,
-            kind: (picture.format, picture.color),
+            kind,
             size,
-            origin: *origin,
+            origin,
             last_pts: None,
             next_key: spec.keyframe_ns(),
             keyframe_ns: spec.keyframe_ns(),
+            permit: encoder.permit,
+            unconfirmed: Vec::new(),
+            confirmed,
+            downloads: encoder.downloads.then(|| Arc::clone(&links.counters)),
         };
         session
             .pipeline
@@ -105,14 +129,24 @@ impl Session {
     }
 
     /// Whether a picture is of the kind this session was started for.
-    pub(super) fn accepts(&self, picture: &Picture) -> bool {
-        self.kind == (picture.format, picture.color)
+    pub(super) fn accepts(&self, picture: &Input) -> bool {
+        self.kind == picture.kind()
     }
 
     /// Hands a picture to the encoder, as a key frame where `key` says so or the time has come.
     ///
     /// A picture whose time does not lie after the one before is left out: no container can hold it.
-    pub(super) fn push(&mut self, picture: &Picture, pts: u64, key: bool) -> Result<(), String> {
+    pub(super) fn push(&mut self, picture: Input, pts: u64, key: bool) -> Result<(), String> {
+        if self.permit.is_some() {
+            if self.confirmed.load(Ordering::Acquire) {
+                self.unconfirmed.clear();
+            } else {
+                self.unconfirmed.push((picture.clone(), pts));
+            }
+        }
+        if let Some(counters) = &self.downloads {
+            Counters::add(&counters.downloads, 1);
+        }
         let pts = pts.saturating_sub(self.origin);
         if self.last_pts.is_some_and(|last| pts <= last) {
             return Ok(());
@@ -129,6 +163,16 @@ impl Session {
         self.last_pts = Some(pts);
         let buffer = feed::buffer(picture, self.size, pts)?;
         self.source.push_buffer(buffer).map(|_| ()).map_err(|error| format!("the encoder refuses: {error}"))
+    }
+
+    /// Where an NVENC session failed before anything came out of it: the GPU's sessions learn of it, and the pictures that
+    /// went nowhere come back.
+    pub(super) fn refused(&mut self, error: &str) -> Option<Vec<(Input, u64)>> {
+        if self.confirmed.load(Ordering::Acquire) {
+            return None;
+        }
+        self.permit.take()?.refused(error);
+        Some(std::mem::take(&mut self.unconfirmed))
     }
 
     /// No further pictures; the inbox hears of the end when the sink has written everything.
@@ -148,10 +192,6 @@ impl Drop for Session {
     }
 }
 
-fn make(element: &'static str) -> gst::element_factory::ElementBuilder<'static> {
-    gst::ElementFactory::make(element)
-}
-
 fn need_data(links: &Links) -> gst_app::AppSrcCallbacks {
     let inbox = Arc::clone(&links.inbox);
     gst_app::AppSrcCallbacks::builder()
@@ -159,32 +199,17 @@ fn need_data(links: &Links) -> gst_app::AppSrcCallbacks {
         .build()
 }
 
-/// x264: `zerolatency` and no frame held back for what is watched live, some lookahead for files.
-fn encoder(spec: &OutputSpec) -> Result<gst::Element, String> {
-    let file = matches!(spec.target, Target::Mp4 { .. });
-    let pixels = spec.size.width * spec.size.height;
-    let cores = std::thread::available_parallelism().map_or(1, usize::from) as u32;
-    // Live, threads would be slices: pictures in several parts, of which viewers were seen to show only one.
-    let threads = if file { (1 + pixels / (640 * 360)).min(4).min(cores) } else { 1 };
-    let per_key = f64::from(spec.rate.0) / f64::from(spec.rate.1) * spec.keyframe_ns() as f64 / 1e9;
-    let builder = make("x264enc")
-        .property_from_str("speed-preset", if pixels > 1280 * 720 { "superfast" } else { "veryfast" })
-        .property_from_str("tune", if file { "0" } else { "zerolatency" })
-        .property("rc-lookahead", if file { 10i32 } else { 0 })
-        .property("bitrate", (spec.bits() / 1000).max(1))
-        .property("vbv-buf-capacity", 1000u32)
-        // Forced key frames come by time; this is the bound where the rate is what was said.
-        .property("key-int-max", (per_key.ceil() as u32 * 2).clamp(30, 100_000))
-        .property("bframes", 0u32)
-        .property("threads", threads)
-        .property("aud", false)
-        .property("byte-stream", matches!(spec.target, Target::Rtsp { .. }));
-    builder.build().map_err(|error| error.to_string())
-}
-
 /// RTSP viewers join at any key frame, so each carries its parameter sets.
-fn parser_headers(spec: &OutputSpec) -> i32 {
-    if matches!(spec.target, Target::Rtsp { .. }) { -1 } else { 0 }
+fn parser(spec: &OutputSpec) -> Result<gst::Element, String> {
+    let parser = make(spec.codec.parser());
+    let parser = match spec.codec {
+        VideoCodec::H264 | VideoCodec::H265 => {
+            let each = matches!(spec.target, Target::Rtsp { .. });
+            parser.property("config-interval", if each { -1i32 } else { 0 })
+        }
+        VideoCodec::Av1 => parser,
+    };
+    parser.build().map_err(|error| error.to_string())
 }
 
 /// What follows the parser: filter or muxer, and the sink last.
@@ -193,7 +218,7 @@ fn sink(spec: &OutputSpec, links: &Links) -> Result<Vec<gst::Element>, String> {
     match &spec.target {
         Target::Rtsp { .. } => {
             let mount = links.mount.clone().ok_or("an RTSP output without a mount")?;
-            let caps = gst::Caps::builder("video/x-h264")
+            let caps = gst::Caps::builder(spec.codec.media())
                 .field("stream-format", "byte-stream")
                 .field("alignment", "au")
                 .build();
@@ -257,9 +282,11 @@ fn watch(
     sink: Option<&gst::Element>,
     spec: &OutputSpec,
     links: &Links,
+    confirmed: &Arc<AtomicBool>,
 ) -> Result<(), String> {
-    let counters = Arc::clone(&links.counters);
+    let (counters, confirmed) = (Arc::clone(&links.counters), Arc::clone(confirmed));
     encoded.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
+        confirmed.store(true, Ordering::Release);
         if let Some(buffer) = info.buffer() {
             Counters::add(&counters.frames, 1);
             Counters::add(&counters.bytes, buffer.size() as u64);
@@ -284,12 +311,18 @@ fn watch(
     });
     let bus = pipeline.bus().ok_or("the pipeline has no bus")?;
     let (inbox, spec) = (Arc::clone(&links.inbox), spec.clone());
+    let encoder = encoded.parent().filter(|_| spec.gpu.is_some());
     bus.set_sync_handler(move |_, message| {
         match message.view() {
             gst::MessageView::Error(error) => {
                 let detail = error.debug().unwrap_or_default();
                 tracing::debug!(output = %spec.label(), "{}", spec.scrub(&detail));
-                let text = spec.scrub(&error.error().to_string());
+                // Of an encoder's errors the details say more; others' are full of GStreamer's own names.
+                let text = match error.src() {
+                    Some(source) if Some(source) == encoder.as_ref() => words(error),
+                    _ => error.error().to_string(),
+                };
+                let text = spec.scrub(&text);
                 inbox.tell(|inside| {
                     inside.ended.get_or_insert(Err(text));
                 });

@@ -4,10 +4,42 @@
 //! text that may be shown: stream keys and passwords are taken out of addresses and error messages here.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::flow::Size;
 
+use super::cuda::CudaEncoding;
 use super::{EncodeError, RtspHandle};
+
+pub use crate::config::settings::VideoCodec;
+
+impl VideoCodec {
+    /// GStreamer's media type.
+    pub(super) fn media(self) -> &'static str {
+        match self {
+            Self::H264 => "video/x-h264",
+            Self::H265 => "video/x-h265",
+            Self::Av1 => "video/x-av1",
+        }
+    }
+
+    /// The element that splits it into access units.
+    pub(super) fn parser(self) -> &'static str {
+        match self {
+            Self::H264 => "h264parse",
+            Self::H265 => "h265parse",
+            Self::Av1 => "av1parse",
+        }
+    }
+
+    /// The element that packs it into RTP, where it is served.
+    pub(super) fn payloader(self) -> &'static str {
+        match self {
+            Self::H264 | Self::Av1 => "rtph264pay",
+            Self::H265 => "rtph265pay",
+        }
+    }
+}
 
 /// Where video goes.
 #[derive(Clone)]
@@ -44,6 +76,8 @@ pub struct OutputSpec {
     pub size: Size,
     /// Frames a second, as a fraction; (0, 1) where unknown or variable.
     pub rate: (u32, u32),
+    /// How it is coded. H.265 and AV1 need a GPU with NVENC; RTMP carries only H.264, RTSP no AV1.
+    pub codec: VideoCodec,
     /// Bits a second; `None`: [`default_bitrate`].
     pub bitrate: Option<u32>,
     /// Seconds of stream time between key frames; `None`: 2.
@@ -51,6 +85,8 @@ pub struct OutputSpec {
     /// Pictures come at the pace of a clock: those that cannot be taken are dropped. Otherwise
     /// [`super::VideoOut::push`] waits, where the target is a file.
     pub realtime: bool,
+    /// Encode pictures of this GPU's memory; without it, pictures come in host memory.
+    pub gpu: Option<Arc<CudaEncoding>>,
 }
 
 impl OutputSpec {
@@ -60,8 +96,9 @@ impl OutputSpec {
         format!("{}/{}", self.stream, self.name)
     }
 
-    /// The size that is encoded.
-    pub(super) fn coded(&self) -> Size {
+    /// The size that is encoded, and that of pictures in video memory.
+    #[must_use]
+    pub fn coded(&self) -> Size {
         Size::new(self.size.width & !1, self.size.height & !1)
     }
 
@@ -75,9 +112,14 @@ impl OutputSpec {
         (self.keyframe_seconds.unwrap_or(2.0) * 1e9) as u64
     }
 
+    /// Whether it goes to a file: nobody watches it while it is coded.
+    pub(super) fn is_file(&self) -> bool {
+        matches!(self.target, Target::Mp4 { .. })
+    }
+
     /// Whether a picture that finds no room waits instead of being dropped.
     pub(super) fn waits(&self) -> bool {
-        !self.realtime && matches!(self.target, Target::Mp4 { .. })
+        !self.realtime && self.is_file()
     }
 
     /// Where the video goes, fit to be shown.
@@ -112,6 +154,25 @@ impl OutputSpec {
         }
         if self.rate.1 == 0 {
             return Err(wrong(format!("rate {}/{} is no fraction", self.rate.0, self.rate.1)));
+        }
+        match (&self.target, self.codec) {
+            (_, VideoCodec::H264) | (Target::Mp4 { .. }, _) | (Target::Rtsp { .. }, VideoCodec::H265) => {}
+            (Target::Rtmp { .. }, codec) => {
+                return Err(wrong(format!("RTMP carries H.264, not {codec}; set codec = \"h264\"")));
+            }
+            (Target::Rtsp { .. }, codec) => {
+                return Err(wrong(format!("RTSP viewers take H.264 or H.265, not {codec}")));
+            }
+        }
+        if self.codec != VideoCodec::H264 {
+            let Some(gpu) = &self.gpu else {
+                let codec = self.codec;
+                return Err(wrong(format!(
+                    "{codec} needs NVENC, and this stream is on the CPU, which codes H.264"
+                )));
+            };
+            gpu.may_encode(self.codec)
+                .map_err(|reason| wrong(format!("{} needs NVENC: {reason}", self.codec)))?;
         }
         match &self.target {
             Target::Rtmp { url } => {
@@ -189,10 +250,25 @@ mod tests {
             target: Target::Rtmp { url: url.into() },
             size: Size::new(1280, 720),
             rate: (25, 1),
+            codec: VideoCodec::H264,
             bitrate: None,
             keyframe_seconds: None,
             realtime: true,
+            gpu: None,
         }
+    }
+
+    #[test]
+    fn codecs_that_cannot_be_carried_or_coded_are_refused() {
+        let refused = |spec: OutputSpec| spec.check().map_err(|error| error.to_string()).unwrap_err();
+        let file = Target::Mp4 { path: "a.mp4".into() };
+        for codec in [VideoCodec::H265, VideoCodec::Av1] {
+            let pushed = refused(OutputSpec { codec, ..rtmp("rtmp://host/app/key") });
+            assert!(pushed.contains("RTMP carries H.264") && !pushed.contains("key"), "{pushed}");
+            let written = refused(OutputSpec { codec, target: file.clone(), ..rtmp("") });
+            assert!(written.contains("needs NVENC") && written.contains("on the CPU"), "{written}");
+        }
+        assert!(OutputSpec { target: file, ..rtmp("") }.check().is_ok());
     }
 
     #[test]

@@ -42,6 +42,10 @@ pub struct OutputStatus {
     pub reconnects: u64,
     /// Viewers at the moment, for RTSP.
     pub clients: u64,
+    /// What encodes, or will: "nvh264enc", "x264enc", "cudadownload + x264enc (...)" with the reason.
+    pub encoder: String,
+    /// Pictures that were copied from video memory to host memory for the encoder.
+    pub downloads: u64,
 }
 
 /// The live counters behind a status.
@@ -50,17 +54,21 @@ pub(super) struct Counters {
     pub dropped: AtomicU64,
     pub bytes: AtomicU64,
     pub reconnects: AtomicU64,
+    pub downloads: AtomicU64,
+    encoder: Mutex<String>,
     now: Mutex<(OutputState, String, Option<String>)>,
 }
 
 impl Counters {
-    pub(super) fn new(location: String) -> Self {
+    pub(super) fn new(location: String, encoder: String) -> Self {
         let zero = || AtomicU64::new(0);
         Self {
             frames: zero(),
             dropped: zero(),
             bytes: zero(),
             reconnects: zero(),
+            downloads: zero(),
+            encoder: Mutex::new(encoder),
             now: Mutex::new((OutputState::Idle, location, None)),
         }
     }
@@ -84,6 +92,11 @@ impl Counters {
         self.now.lock().unwrap_or_else(PoisonError::into_inner).2 = Some(error);
     }
 
+    /// Sets what encodes.
+    pub(super) fn encoder(&self, encoder: String) {
+        *self.encoder.lock().unwrap_or_else(PoisonError::into_inner) = encoder;
+    }
+
     /// Sets where the video goes.
     pub(super) fn location(&self, location: String) {
         self.now.lock().unwrap_or_else(PoisonError::into_inner).1 = location;
@@ -101,6 +114,8 @@ impl Counters {
             bytes: read(&self.bytes),
             reconnects: read(&self.reconnects),
             clients,
+            encoder: self.encoder.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            downloads: read(&self.downloads),
         }
     }
 }

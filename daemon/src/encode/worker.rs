@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 
 use gstreamer as gst;
 
-use crate::flow::Picture;
-
 use super::EncodeError;
+use super::encoder::expected;
 use super::inbox::Inbox;
+use super::input::{Input, Kind};
 use super::mount::Mount;
 use super::session::{Links, Session, check_elements};
 use super::spec::{OutputSpec, Target};
@@ -42,6 +42,8 @@ enum Outcome {
     Stopped,
     Unwatched,
     Changed,
+    /// NVENC gives no session: the next one takes another encoder, at once.
+    Refused,
     Failed(String),
 }
 
@@ -62,10 +64,10 @@ impl VideoOut {
         check_elements(&spec)?;
         let pulled = matches!(spec.target, Target::Rtsp { .. });
         let inbox = Arc::new(Inbox::new(spec.waits(), !pulled));
-        let counters = Arc::new(Counters::new(spec.shown()));
+        let counters = Arc::new(Counters::new(spec.shown(), expected(&spec)));
         let mount = pulled.then(|| Arc::new(Mount::new(Arc::clone(&inbox))));
         if let (Target::Rtsp { server, mount: path }, Some(mount)) = (&spec.target, &mount)
-            && !server.add(path, mount)
+            && !server.add(path, mount, spec.codec)
         {
             let reason = format!("the RTSP mount /{path} is taken");
             return Err(EncodeError::Spec { output: spec.label(), reason });
@@ -96,18 +98,27 @@ impl VideoOut {
         inside.watched && inside.open && !inside.stopping
     }
 
+    /// Whether pictures had best come in the memory of the GPU that the output was given: NVENC can be expected to take
+    /// them. Where not, pictures in host memory spare a copy that nobody overlaps with anything. It may change while the
+    /// output runs, and then should not be followed: an output starts anew where the memory changes.
+    #[must_use]
+    pub fn prefers_gpu(&self) -> bool {
+        self.spec.gpu.as_ref().is_some_and(|gpu| gpu.may_encode(self.spec.codec).is_ok())
+    }
+
     /// Says that the stream is alive although this picture was not rendered, because [`VideoOut::wanted`] said
     /// no. An RTSP output whose stream is not alive turns viewers away instead of letting them wait.
     pub fn skip(&self) {
         self.links.inbox.lock().offered = Some(Instant::now());
     }
 
-    /// Hands over a picture, NV12 or I420, of the output's size, with its stream time in nanoseconds.
+    /// Hands over a picture, NV12 or I420, of the output's size, with its stream time in nanoseconds. One in video memory
+    /// is NV12 and of the size that [`OutputSpec::coded`] says, and its output was given the GPU.
     ///
     /// Returns at once, dropping the oldest waiting picture where there is no room; except that a file written
     /// with `realtime = false` makes the caller wait for room.
-    pub fn push(&self, picture: Picture, pts: u64) {
-        let dropped = self.links.inbox.push(picture, pts);
+    pub fn push(&self, picture: impl Into<Input>, pts: u64) {
+        let dropped = self.links.inbox.push(picture.into(), pts);
         if dropped > 0 {
             Counters::add(&self.links.counters.dropped, dropped);
         }
@@ -151,17 +162,17 @@ impl Worker {
         let mut rest = FIRST_REST;
         let mut failed: Option<String> = None;
         counters.state(OutputState::Idle);
-        while let Some(first) = self.first() {
+        while let Some((kind, origin)) = self.first() {
             if failed.is_some() {
                 Counters::add(&counters.reconnects, 1);
             } else {
                 counters.state(OutputState::Connecting);
             }
             let begin = Instant::now();
-            match self.session(&first) {
+            match self.session(kind, origin) {
                 Outcome::Stopped => break,
                 Outcome::Unwatched => counters.state(OutputState::Idle),
-                Outcome::Changed => {}
+                Outcome::Changed | Outcome::Refused => {}
                 Outcome::Failed(error) => {
                     if begin.elapsed() >= GOOD {
                         rest = FIRST_REST;
@@ -184,16 +195,16 @@ impl Worker {
         counters.state(OutputState::Stopped);
     }
 
-    /// Waits for a picture that somebody wants; `None` when the output shall stop.
-    fn first(&self) -> Option<(Picture, u64)> {
+    /// Waits for a picture that somebody wants, and says of which kind and time it is; `None` when the output shall stop.
+    fn first(&self) -> Option<(Kind, u64)> {
         let inbox = &self.links.inbox;
         let mut inside = inbox.lock();
         loop {
             if !inside.watched {
                 inside.pictures.clear();
             }
-            if let Some(first) = inside.pictures.front() {
-                return Some(first.clone());
+            if let Some((picture, pts)) = inside.pictures.front() {
+                return Some((picture.kind(), *pts));
             }
             if inside.stopping {
                 return None;
@@ -203,19 +214,28 @@ impl Worker {
     }
 
     /// Runs one pipeline from its start to its end.
-    fn session(&self, first: &(Picture, u64)) -> Outcome {
+    fn session(&self, kind: Kind, origin: u64) -> Outcome {
         self.links.inbox.tell(|inside| {
             inside.hungry = false;
             inside.delivered = false;
             inside.ended = None;
             inside.open = true;
         });
-        let mut session = match Session::start(&self.spec, first, &self.links) {
+        let mut session = match Session::start(&self.spec, kind, origin, &self.links) {
             Ok(session) => session,
             Err(error) => return Outcome::Failed(error),
         };
         let mut running = false;
         let outcome = self.feed(&mut session, &mut running);
+        if let Outcome::Failed(error) = &outcome
+            && let Some(pictures) = session.refused(error)
+        {
+            tracing::info!(output = %self.spec.label(), "NVENC gives no session: {error}");
+            self.links.inbox.put_back(pictures);
+            drop(session);
+            self.remove_empty();
+            return Outcome::Refused;
+        }
         // A server that has not answered yet would not take an end either.
         if matches!(outcome, Outcome::Stopped | Outcome::Changed) && (running || self.is_file()) {
             self.finish(&session);
@@ -223,9 +243,18 @@ impl Worker {
         outcome
     }
 
+    /// Takes away the file that a session made which wrote nothing into it.
+    fn remove_empty(&self) {
+        let path = self.links.counters.snapshot(0).location;
+        if self.is_file() && std::fs::metadata(&path).is_ok_and(|file| file.len() == 0) {
+            // One that stays is only a riddle.
+            let _ = std::fs::remove_file(&path);
+        }
+    }
+
     /// Whether the sink takes everything by itself, however late.
     fn is_file(&self) -> bool {
-        matches!(self.spec.target, Target::Mp4 { .. })
+        self.spec.is_file()
     }
 
     /// Feeds the pipeline until something ends it.
@@ -261,7 +290,7 @@ impl Worker {
                 inside.hungry = false;
                 let key = std::mem::take(&mut inside.key_wanted);
                 drop(inside);
-                if let Err(error) = session.push(&picture, pts, key) {
+                if let Err(error) = session.push(picture, pts, key) {
                     return Outcome::Failed(error);
                 }
                 progress = Instant::now();

@@ -22,5 +22,5 @@ pub use output::{Change, Event, Output, Severity, Shape, ShapeKind, State, View}
 pub use packet::{Codec, Packet, PacketKind, StreamInfo};
 pub use picture::{Colorimetry, Matrix, Picture, PixelFormat, Planes, Range};
 pub use rect::{Rect, Size};
-pub use spares::{Lent, Spares};
-pub use tensor::{ElementType, Padding, Tensor, TensorData};
+pub use spares::{Lent, Recycle, Spares};
+pub use tensor::{ElementType, Padding, Tensor, TensorData, TensorView};

@@ -45,6 +45,8 @@ pub struct StreamInfo {
     pub codec: Option<Codec>,
     /// Name of the decoder element in use, for the status ("avdec_h264").
     pub decoder: String,
+    /// Whether its frames lie in video memory.
+    pub on_gpu: bool,
     /// Whether frames come at the pace of a clock and cannot wait.
     pub live: bool,
 }

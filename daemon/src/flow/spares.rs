@@ -10,11 +10,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// Values kept for later at most: a burst of frames in flight does not hold its memory for ever.
 const KEPT: usize = 2;
 
+/// A value whose memory is worth keeping.
+pub trait Recycle: Default {
+    /// Lets go of what is not its own; called when it comes back.
+    fn recycle(&mut self) {}
+}
+
+impl Recycle for super::Tensor {}
+
 /// Where values come back to.
 #[derive(Debug, Default)]
 pub struct Spares<T>(Arc<Mutex<Vec<T>>>);
 
-impl<T: Default> Spares<T> {
+impl<T: Recycle> Spares<T> {
     /// A value that was used before, as its last user left it, or a new one.
     #[must_use]
     pub fn lend(&self) -> Lent<T> {
@@ -25,22 +33,23 @@ impl<T: Default> Spares<T> {
 
 /// A value that goes back where it came from when it is dropped.
 #[derive(Debug)]
-pub struct Lent<T: Default> {
+pub struct Lent<T: Recycle> {
     value: T,
     home: Option<Arc<Mutex<Vec<T>>>>,
 }
 
-impl<T: Default> From<T> for Lent<T> {
+impl<T: Recycle> From<T> for Lent<T> {
     /// A value that goes nowhere: dropping it frees it.
     fn from(value: T) -> Self {
         Self { value, home: None }
     }
 }
 
-impl<T: Default> Drop for Lent<T> {
+impl<T: Recycle> Drop for Lent<T> {
     fn drop(&mut self) {
         let Some(home) = self.home.take() else { return };
-        let value = std::mem::take(&mut self.value);
+        let mut value = std::mem::take(&mut self.value);
+        value.recycle();
         let mut home = home.lock().unwrap_or_else(PoisonError::into_inner);
         if home.len() < KEPT {
             home.push(value);
@@ -52,7 +61,7 @@ impl<T: Default> Drop for Lent<T> {
     }
 }
 
-impl<T: Default> Deref for Lent<T> {
+impl<T: Recycle> Deref for Lent<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
@@ -60,13 +69,13 @@ impl<T: Default> Deref for Lent<T> {
     }
 }
 
-impl<T: Default> DerefMut for Lent<T> {
+impl<T: Recycle> DerefMut for Lent<T> {
     fn deref_mut(&mut self) -> &mut T {
         &mut self.value
     }
 }
 
-impl<T: Default + PartialEq> PartialEq for Lent<T> {
+impl<T: Recycle + PartialEq> PartialEq for Lent<T> {
     fn eq(&self, other: &Self) -> bool {
         self.value == other.value
     }
@@ -75,6 +84,8 @@ impl<T: Default + PartialEq> PartialEq for Lent<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl Recycle for Vec<u8> {}
 
     #[test]
     fn memory_comes_back_and_not_more_than_is_kept() {

@@ -22,6 +22,29 @@ pub enum TensorData {
     U8(Vec<u8>),
 }
 
+/// The elements of a tensor, in somebody else's memory.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum TensorView<'a> {
+    /// 32-bit floats.
+    F32(&'a [f32]),
+    /// 16-bit floats.
+    F16(&'a [half::f16]),
+    /// Bytes.
+    U8(&'a [u8]),
+}
+
+impl TensorView<'_> {
+    /// Element type.
+    #[must_use]
+    pub fn element(&self) -> ElementType {
+        match self {
+            Self::F32(_) => ElementType::F32,
+            Self::F16(_) => ElementType::F16,
+            Self::U8(_) => ElementType::U8,
+        }
+    }
+}
+
 /// What preprocessing left around the picture in a tensor, so that it need not write it again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Padding {
@@ -96,10 +119,16 @@ impl Tensor {
     /// Element type.
     #[must_use]
     pub fn element(&self) -> ElementType {
-        match self.data {
-            TensorData::F32(_) => ElementType::F32,
-            TensorData::F16(_) => ElementType::F16,
-            TensorData::U8(_) => ElementType::U8,
+        self.view().element()
+    }
+
+    /// The elements.
+    #[must_use]
+    pub fn view(&self) -> TensorView<'_> {
+        match &self.data {
+            TensorData::F32(data) => TensorView::F32(data),
+            TensorData::F16(data) => TensorView::F16(data),
+            TensorData::U8(data) => TensorView::U8(data),
         }
     }
 

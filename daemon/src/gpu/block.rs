@@ -19,7 +19,7 @@ macro_rules! plain {
     ($($type:ty),*) => { $(impl sealed::Sealed for $type {} impl Plain for $type {})* };
 }
 
-plain!(u8, u16, u32, u64, i16, i32, f32);
+plain!(u8, u16, u32, u64, i16, i32, f32, half::f16);
 
 /// The bytes of values, in the machine's order (which is the GPU's: little-endian).
 #[must_use]

@@ -39,8 +39,16 @@ pub const BOXES: Module = Module {
     kernels: &[BOXES_ROWS, BOXES_COLUMNS, BOXES_CORNERS, BOXES_GRIDS],
 };
 
+/// Planes become planes of pairs.
+pub const PLANES: Module =
+    Module { name: "planes", ptx: include_str!("kernels/planes.ptx"), kernels: &[JOIN_CHROMA] };
+
+/// Luma samples for motion and scene cuts.
+pub const GRID: Module =
+    Module { name: "grid", ptx: include_str!("kernels/grid.ptx"), kernels: &[GRID_LUMA] };
+
 /// All modules.
-pub const ALL: [Module; 4] = [TENSOR, VIEW, DRAW, BOXES];
+pub const ALL: [Module; 6] = [TENSOR, VIEW, DRAW, BOXES, PLANES, GRID];
 
 /// Arguments: [`super::params::View`].
 pub const VIEW_NV12: &str = "view_nv12";
@@ -48,6 +56,8 @@ pub const VIEW_NV12: &str = "view_nv12";
 pub const DRAW_NV12: &str = "draw_nv12";
 /// Arguments: [`super::params::Mask`].
 pub const MASK_PLANES: &str = "mask_planes";
+/// Arguments: [`super::params::Join`].
+pub const JOIN_CHROMA: &str = "join_chroma";
 /// Arguments: [`super::params::Rows`], [`super::params::Sink`], batch entries (i32).
 pub const BOXES_ROWS: &str = "boxes_rows";
 /// Arguments: [`super::params::Columns`], [`super::params::Sink`], batch entries (i32).
@@ -56,6 +66,8 @@ pub const BOXES_COLUMNS: &str = "boxes_columns";
 pub const BOXES_CORNERS: &str = "boxes_corners";
 /// Arguments: [`super::params::Grids`], [`super::params::Sink`], batch entries (i32).
 pub const BOXES_GRIDS: &str = "boxes_grids";
+/// Arguments: [`super::params::Samples`].
+pub const GRID_LUMA: &str = "grid_luma";
 
 /// The kernel that fills tensors of an element type. Arguments: the address of [`super::params::Job`]s (u64), how many
 /// (i32), the address of the tensor (u64), [`super::params::Geometry`].
@@ -74,11 +86,13 @@ mod tests {
     use sha2::{Digest, Sha256};
 
     /// The sources of a module, as `make ptx` hashes them.
-    const SOURCES: [(&str, &[&str]); 4] = [
+    const SOURCES: [(&str, &[&str]); 6] = [
         ("tensor", &[include_str!("kernels/common.h"), include_str!("kernels/tensor.cu")]),
         ("view", &[include_str!("kernels/common.h"), include_str!("kernels/view.cu")]),
         ("draw", &[include_str!("kernels/common.h"), include_str!("kernels/draw.cu")]),
         ("boxes", &[include_str!("kernels/common.h"), include_str!("kernels/boxes.cu")]),
+        ("planes", &[include_str!("kernels/common.h"), include_str!("kernels/planes.cu")]),
+        ("grid", &[include_str!("kernels/common.h"), include_str!("kernels/grid.cu")]),
     ];
 
     #[test]

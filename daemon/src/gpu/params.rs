@@ -229,6 +229,24 @@ mirror! {
         reserved: i32,
     }
 
+    /// Two planes that become one of pairs: planes.cu.
+    Join, 40 {
+        /// Address of the Cb plane.
+        cb: u64,
+        /// Address of the Cr plane.
+        cr: u64,
+        /// Address of the pairs.
+        pairs: u64,
+        /// Bytes between rows of the planes.
+        pitch: i32,
+        /// Bytes between rows of the pairs.
+        pairs_pitch: i32,
+        /// Samples across.
+        width: i32,
+        /// Samples down.
+        height: i32,
+    }
+
     /// Samples of a row: draw.cu.
     Span, 8 {
         /// First.
@@ -263,6 +281,30 @@ mirror! {
     Mask, 96 {
         /// Luma and chroma.
         planes: [MaskPlane; 2],
+    }
+
+    /// A grid of luma samples: grid.cu.
+    Samples, 48 {
+        /// Address of the luma plane.
+        luma: u64,
+        /// Where the samples go.
+        out: u64,
+        /// Bytes between rows.
+        pitch: i32,
+        /// Bytes of a sample.
+        bytes: i32,
+        /// Pixels across.
+        width: i32,
+        /// Pixels down.
+        height: i32,
+        /// Samples across.
+        columns: i32,
+        /// Samples down.
+        rows: i32,
+        /// 1: of limited range.
+        limited: i32,
+        /// 0.
+        reserved: i32,
     }
 
     /// Where candidates go: boxes.cu.

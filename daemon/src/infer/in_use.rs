@@ -102,6 +102,14 @@ const NAMES: &[&str] = &[
     "libnvidia-",
 ];
 
+/// The file of a loaded library whose name begins so.
+pub(super) fn loaded(name: &str) -> Option<PathBuf> {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    mapped(&maps)
+        .into_iter()
+        .find(|file| file.file_name().is_some_and(|found| found.to_string_lossy().starts_with(name)))
+}
+
 /// Files of the process's memory map whose names say that they belong here.
 fn mapped(maps: &str) -> Vec<PathBuf> {
     let files: BTreeSet<&str> = maps

@@ -1,14 +1,18 @@
 //! Models run here: ONNX Runtime sessions, model folders, and the windows of clip models.
 //!
-//! In: tensors that preprocess made. Out: output tensors in 32-bit floats, for postprocess. A [`Session`] belongs
-//! to one inference thread; the [`Runtime`] lives as long as the process. A model that does not fit its manifest
-//! is refused when it is opened, before the first frame.
+//! In: tensors that preprocess made. Out: output tensors in 32-bit floats, for postprocess. A [`Session`] takes tensors
+//! of the host, a [`BoundSession`] what a kernel has written into its slots; each belongs to one inference thread. The
+//! [`Runtime`] lives as long as the process. A model that does not fit its manifest is refused when it is opened, before
+//! the first frame.
 
+mod cuda;
+mod graph;
 mod in_use;
 mod input;
 pub mod libraries;
 mod metadata;
 mod model_dir;
+mod output;
 mod preload;
 mod provider;
 mod runtime;
@@ -20,14 +24,18 @@ mod window;
 
 use std::path::{Path, PathBuf};
 
+pub use cuda::{
+    BoundOptions, BoundSession, Build, DeviceTensor, ENGINE_SUBCOMMAND, Engine, EngineBuild, EngineBuilder,
+    EngineOrder, EngineState, Engines, Graphs, Placement, Slot, Stamp, build_child,
+};
 pub use in_use::{InUse, Place};
 pub use input::InputSpec;
 pub use model_dir::ModelDir;
 pub use preload::loads;
-pub use provider::{Provider, Readiness, readiness};
+pub use provider::{Choice, Provider, Readiness, choose, readiness};
 pub use runtime::{CURRENT, LIBRARY, RUNTIMES, Runtime, in_use, version_of};
 pub use session::{Session, SessionOptions};
-pub use window::{WindowBuilder, WindowTensor};
+pub use window::{WindowBuilder, WindowFrames, gather};
 
 use crate::config::manifest::ManifestError;
 
@@ -113,6 +121,45 @@ pub enum InferError {
         expected: String,
         /// Element type and shape.
         found: String,
+    },
+    /// A slot of a [`BoundSession`] is used out of its order.
+    #[error("{0}")]
+    Slot(String),
+    /// No provider of a list loads.
+    #[error(
+        "none of `infer.providers` can be used:{}\nadd \"cpu\" to the list to go on without; `watchpost doctor` says \
+         more",
+        tried.iter().map(|(provider, why)| format!("\n  {provider}: {why}")).collect::<String>()
+    )]
+    NoProvider {
+        /// Each with ONNX Runtime's words.
+        tried: Vec<(Provider, String)>,
+    },
+    /// A calibration table that TensorRT cannot read.
+    #[error(
+        "{}: expected a table of TensorRT's own calibrator, which begins with TRT-; ONNX Runtime's tools write \
+         calibration.flatbuffers",
+        file.display()
+    )]
+    Calibration {
+        /// The file.
+        file: PathBuf,
+    },
+    /// A file of the engines' cache cannot be written.
+    #[error("cannot keep an engine in {}: {why}", folder.display())]
+    Cache {
+        /// The folder.
+        folder: PathBuf,
+        /// Why.
+        why: std::io::Error,
+    },
+    /// No engine was built.
+    #[error("no TensorRT engine of {model}: {why}")]
+    Engine {
+        /// The model.
+        model: String,
+        /// Why.
+        why: String,
     },
     /// ONNX Runtime failed.
     #[error("ONNX Runtime: {0}")]

@@ -1,8 +1,9 @@
 //! ONNX Runtime's execution providers: what runs a model.
 //!
-//! In: a loaded runtime, or the folder of one. Out: whether a provider's libraries are there; the libraries, loaded
-//! before the provider asks for them. Nothing falls back: a provider that is asked for and missing is an error, with
-//! the loader's own words, which name the library.
+//! In: a loaded runtime, or the folder of one; the providers that the configuration names. Out: whether a provider's
+//! libraries are there; the libraries, loaded before the provider asks for them; the first provider that can be used.
+//! Owned by nobody: loaded libraries stay. A provider that is asked for and missing is an error, with the words of the
+//! loader or of ONNX Runtime, which name the library.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -11,19 +12,18 @@ use ort::ep::{CPU, CUDA, TensorRT};
 
 use super::libraries::{Needs, Shelf};
 use super::{InferError, Runtime, preload};
+pub use crate::config::settings::Provider;
 
 /// The cuDNN that every ONNX Runtime from 1.24 on is built for.
 const CUDNN: &str = "libcudnn.so.9";
 
-/// An execution provider, in the order of preference.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Provider {
-    /// NVIDIA TensorRT.
-    TensorRt,
-    /// NVIDIA CUDA.
-    Cuda,
-    /// The CPU.
-    Cpu,
+/// The provider that serves, and why those before it do not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Choice {
+    /// The first that loads.
+    pub provider: Provider,
+    /// Those before it, each with ONNX Runtime's words.
+    pub skipped: Vec<(Provider, String)>,
 }
 
 impl Provider {
@@ -42,14 +42,26 @@ impl Provider {
     }
 }
 
-impl fmt::Display for Provider {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::TensorRt => "TensorRT",
-            Self::Cuda => "CUDA",
-            Self::Cpu => "CPU",
-        })
+/// The first provider of a list that loads.
+///
+/// # Errors
+/// Where none does, with what ONNX Runtime said of each. A list that ends with the CPU never fails.
+pub fn choose(runtime: &Runtime, wanted: &[Provider]) -> Result<Choice, InferError> {
+    choose_with(wanted, |provider| runtime.try_provider(provider))
+}
+
+fn choose_with(
+    wanted: &[Provider],
+    mut load: impl FnMut(Provider) -> Result<(), String>,
+) -> Result<Choice, InferError> {
+    let mut skipped = Vec::new();
+    for provider in wanted {
+        match load(*provider) {
+            Ok(()) => return Ok(Choice { provider: *provider, skipped }),
+            Err(why) => skipped.push((*provider, why)),
+        }
     }
+    Err(InferError::NoProvider { tried: skipped })
 }
 
 /// Whether a provider can be had, as far as files say.
@@ -111,15 +123,16 @@ impl Runtime {
     /// # Errors
     /// Where libraries do not load, each with the loader's words. Those that do stay loaded.
     pub fn prepare(&self, provider: Provider) -> Result<Vec<PathBuf>, InferError> {
-        prepare(provider, &self.home)
+        // One that the system's loader found by its name finds the rest there as well.
+        prepare(provider, self.named().parent().unwrap_or(Path::new("")))
     }
 
     /// Registers a provider with a session that is never made, which loads its libraries.
     ///
     /// # Errors
-    /// What ONNX Runtime says, after what does not load of that which the provider needs.
+    /// What ONNX Runtime says, or before that what [`Self::prepare`] does.
     pub fn try_provider(&self, provider: Provider) -> Result<(), String> {
-        let prepared = self.prepare(provider);
+        self.prepare(provider).map_err(|error| error.to_string())?;
         let provider = match provider {
             Provider::TensorRt => TensorRT::default().build(),
             Provider::Cuda => CUDA::default().build(),
@@ -131,13 +144,52 @@ impl Runtime {
             .with_no_environment_execution_providers()
             .and_then(|builder| builder.with_execution_providers([provider.error_on_failure()]))
             .map(drop)
-            .map_err(|error| match prepared {
-                Ok(_) => first_line(&error),
-                Err(before) => format!("{before}; {}", first_line(&error)),
-            })
+            .map_err(|error| first_line(&error))
     }
 }
 
 fn first_line(error: &impl fmt::Display) -> String {
     error.to_string().lines().next().unwrap_or_default().trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Provider::{Cpu, Cuda, TensorRt};
+    use super::*;
+
+    #[test]
+    fn the_first_that_loads_is_taken_and_the_others_are_told() {
+        let only = |there: Provider| {
+            move |asked: Provider| if asked == there { Ok(()) } else { Err(format!("no lib{asked}.so")) }
+        };
+        let choice = choose_with(&[TensorRt, Cuda, Cpu], only(Cuda)).unwrap();
+        assert_eq!(choice.provider, Cuda);
+        assert_eq!(choice.skipped, [(TensorRt, "no libTensorRT.so".to_owned())]);
+        let choice = choose_with(&[TensorRt, Cuda, Cpu], only(Cpu)).unwrap();
+        assert_eq!((choice.provider, choice.skipped.len()), (Cpu, 2));
+        let error = choose_with(&[TensorRt, Cuda], only(Cpu)).unwrap_err().to_string();
+        assert!(error.contains("TensorRT: no libTensorRT.so"), "{error}");
+        assert!(error.contains("CUDA: no libCUDA.so"), "{error}");
+        assert!(error.contains("infer.providers"), "{error}");
+    }
+
+    /// ONNX Runtime for the CPU alone, as the tests have it: the default list is no error, an order for the GPU is.
+    #[test]
+    fn a_runtime_without_gpu_providers_says_so() {
+        let runtime = Runtime::load(None).unwrap();
+        if runtime.try_provider(Cuda).is_ok() {
+            return;
+        }
+        let wanted = crate::config::settings::Infer::default().providers;
+        let choice = choose(&runtime, &wanted).unwrap();
+        assert_eq!(choice.provider, Cpu);
+        assert_eq!(
+            choice.skipped.iter().map(|(provider, _)| *provider).collect::<Vec<_>>(),
+            [TensorRt, Cuda]
+        );
+        assert!(choice.skipped.iter().all(|(_, why)| !why.is_empty()), "{choice:?}");
+        let error = choose(&runtime, &[TensorRt, Cuda]).unwrap_err().to_string();
+        let [(_, tensorrt), (_, cuda)] = choice.skipped.as_slice() else { panic!("{choice:?}") };
+        assert!(error.contains(tensorrt) && error.contains(cuda), "{error}");
+    }
 }

@@ -8,8 +8,9 @@ use std::sync::{Mutex, PoisonError};
 
 use ort::environment::Environment;
 
-use super::in_use::{InUse, Place};
-use super::{InferError, version};
+use super::in_use::{self, InUse, Place};
+use super::libraries::Library;
+use super::{InferError, Provider, version};
 use crate::config::settings::Paths;
 
 /// File name of the library.
@@ -24,14 +25,17 @@ pub const CURRENT: &str = "current";
 pub struct Runtime {
     environment: Environment,
     library: PathBuf,
-    /// The folder that it was loaded out of, in which it looks for its providers.
-    pub(super) home: PathBuf,
+    /// The path by which it was loaded.
+    named: PathBuf,
     version: String,
     place: Place,
 }
 
 /// The library can be loaded once only, so whoever asks again gets the same.
 static LOADED: Mutex<Option<Runtime>> = Mutex::new(None);
+
+/// How the name of TensorRT's library begins.
+const TENSORRT: &str = "libnvinfer.so.";
 
 /// `paths.state`/runtime, once the configuration is known.
 static FOLDER: Mutex<Option<PathBuf>> = Mutex::new(None);
@@ -41,6 +45,13 @@ impl Runtime {
     /// default configuration. To be called before the first [`Self::load`].
     pub fn look_in(folder: PathBuf) {
         *FOLDER.lock().unwrap_or_else(PoisonError::into_inner) = Some(folder);
+    }
+
+    /// What [`Self::look_in`] said.
+    #[must_use]
+    pub fn folder() -> PathBuf {
+        let named = FOLDER.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        named.unwrap_or_else(|| Paths::default().state.join(RUNTIMES))
     }
 
     /// Loads the library, or gives the one that is loaded already.
@@ -64,12 +75,10 @@ impl Runtime {
                 _ => Ok(runtime.clone()),
             };
         }
-        let folder = FOLDER.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut tried = Vec::new();
-        for (place, file) in places(library, &folder.unwrap_or_else(|| Paths::default().state.join(RUNTIMES)))
-        {
+        for (place, file) in places(library, &Self::folder()) {
             // A bare name is for the system's loader; anything else must be a file, which gives a clearer answer.
-            if file.components().count() > 1 && !file.is_file() {
+            if !is_bare(&file) && !file.is_file() {
                 tried.push((file, format!("no such file{}", place.hint())));
                 continue;
             }
@@ -97,9 +106,11 @@ impl Runtime {
     }
 
     fn new(environment: Environment, place: Place, file: &Path) -> Self {
-        let library = file.canonicalize().unwrap_or_else(|_| file.to_path_buf());
-        let home = file.parent().unwrap_or(Path::new("")).to_path_buf();
-        Self { environment, version: version::of(&library), library, home, place }
+        // Where the system's loader found what has no more than a name, the process's own map says.
+        let found = if is_bare(file) { in_use::loaded(LIBRARY) } else { file.canonicalize().ok() };
+        let library = found.unwrap_or_else(|| file.to_path_buf());
+        let version = version::of(&library);
+        Self { environment, version, library, named: file.to_path_buf(), place }
     }
 
     /// The library's file.
@@ -108,10 +119,34 @@ impl Runtime {
         &self.library
     }
 
+    /// The path by which it was loaded, in whose folder it looks for its providers: links are not followed. Another
+    /// process that is to have the same providers loads it by this.
+    #[must_use]
+    pub fn named(&self) -> &Path {
+        &self.named
+    }
+
+    /// The folder in which it looks for its providers.
+    #[must_use]
+    pub fn home(&self) -> &Path {
+        let file = if is_bare(&self.named) { &self.library } else { &self.named };
+        file.parent().unwrap_or(Path::new(""))
+    }
+
     /// The library's version, such as `1.31.1`.
     #[must_use]
     pub fn version(&self) -> &str {
         &self.version
+    }
+
+    /// The version, and where it has a provider for CUDA for which CUDA: `1.31.1 for CUDA 13`. One version comes for
+    /// several, with different libraries.
+    #[must_use]
+    pub fn build(&self) -> String {
+        match cuda_of(self.home()) {
+            Some(cuda) => format!("{} for CUDA {cuda}", self.version),
+            None => self.version.clone(),
+        }
     }
 
     /// Why this library was taken.
@@ -126,7 +161,17 @@ impl Runtime {
         InUse::now(self.library.clone(), self.version.clone(), self.place.clone())
     }
 
-    pub(super) fn environment(&self) -> &Environment {
+    /// The number that TensorRT's library gives as its version, such as `101303`: of the library that the provider needs,
+    /// be others loaded or not. `None` where it is not loaded, which [`Self::try_provider`] does.
+    #[must_use]
+    pub fn tensorrt_version(&self) -> Option<String> {
+        let named = needed(self.home(), Provider::TensorRt, TENSORRT).map(PathBuf::from);
+        version::tensorrt(&named.or_else(|| in_use::loaded(TENSORRT))?)
+    }
+
+    /// What sessions are opened in.
+    #[must_use]
+    pub fn environment(&self) -> &Environment {
         &self.environment
     }
 }
@@ -175,6 +220,23 @@ fn places(library: Option<&Path>, runtimes: &Path) -> Vec<(Place, PathBuf)> {
     places.extend(above.map(|folder| (Place::Build, folder.join("onnxruntime").join(LIBRARY))));
     places.push((Place::System, LIBRARY.into()));
     places
+}
+
+/// A name for the system's loader, and no path.
+fn is_bare(file: &Path) -> bool {
+    file.components().count() < 2
+}
+
+/// Of the libraries that the provider of an ONNX Runtime in `home` needs, the name of the first that begins so.
+fn needed(home: &Path, provider: Provider, prefix: &str) -> Option<String> {
+    let file = home.join(provider.libraries().last()?);
+    Library::read(&file)?.needed.into_iter().find(|name| name.starts_with(prefix))
+}
+
+/// The CUDA that an ONNX Runtime in `home` is for, such as `13`.
+pub(super) fn cuda_of(home: &Path) -> Option<String> {
+    let of = |prefix: &str| Some(needed(home, Provider::Cuda, prefix)?[prefix.len()..].to_owned());
+    of("libcudart.so.").or_else(|| of("libcublas.so."))
 }
 
 fn same_file(a: &Path, b: &Path) -> bool {

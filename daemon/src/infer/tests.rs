@@ -3,7 +3,7 @@
 //! They need ONNX Runtime, as the daemon does; `make` puts it into the build folder.
 
 mod libraries;
-mod onnx;
+pub(super) mod onnx;
 
 use std::path::Path;
 
@@ -12,38 +12,46 @@ use onnx::Message;
 use super::{InferError, ModelDir, Runtime, Session, SessionOptions};
 use crate::flow::{ElementType, Size, Tensor, TensorData};
 
-const FLOAT: u64 = 1;
-const UINT8: u64 = 2;
-const INT32: u64 = 6;
-const FLOAT16: u64 = 10;
+pub(super) const FLOAT: u64 = 1;
+pub(super) const UINT8: u64 = 2;
+pub(super) const INT32: u64 = 6;
+pub(super) const FLOAT16: u64 = 10;
 
 /// An ONNX graph (onnx.proto, opset 13): the mean over some axes of an input, its axes kept.
-struct Graph {
-    element: u64,
-    axes: Vec<i64>,
-    over: Vec<u64>,
-    inputs: usize,
-    metadata: Vec<(&'static str, &'static str)>,
+pub(super) struct Graph {
+    pub(super) element: u64,
+    pub(super) axes: Vec<i64>,
+    pub(super) over: Vec<u64>,
+    pub(super) inputs: usize,
+    pub(super) metadata: Vec<(&'static str, &'static str)>,
+}
+
+/// An input or output of a graph: its name, element type and axes, −1 where any length goes.
+pub(super) fn value(name: &str, element: u64, axes: &[i64]) -> Message {
+    let shape = axes.iter().fold(Message::default(), |shape, axis| {
+        let dimension = match u64::try_from(*axis) {
+            Ok(length) => Message::default().number(1, length),
+            Err(_) => Message::default().text(2, "any"),
+        };
+        shape.message(1, &dimension)
+    });
+    let tensor = Message::default().number(1, element).message(2, &shape);
+    Message::default().text(1, name).message(2, &Message::default().message(1, &tensor))
+}
+
+/// A graph as a file.
+pub(super) fn file(graph: &Message) -> Message {
+    let opset = Message::default().text(1, "").number(2, 13);
+    Message::default().number(1, 8).message(8, &opset).message(7, graph)
 }
 
 impl Graph {
-    fn new(element: u64, axes: &[i64]) -> Self {
+    pub(super) fn new(element: u64, axes: &[i64]) -> Self {
         let over = vec![axes.len() as u64 - 2, axes.len() as u64 - 1];
         Self { element, axes: axes.to_vec(), over, inputs: 1, metadata: vec![] }
     }
 
-    fn bytes(&self) -> Vec<u8> {
-        let value = |name: &str, element: u64, axes: &[i64]| {
-            let shape = axes.iter().fold(Message::default(), |shape, axis| {
-                let dimension = match u64::try_from(*axis) {
-                    Ok(length) => Message::default().number(1, length),
-                    Err(_) => Message::default().text(2, "any"),
-                };
-                shape.message(1, &dimension)
-            });
-            let tensor = Message::default().number(1, element).message(2, &shape);
-            Message::default().text(1, name).message(2, &Message::default().message(1, &tensor))
-        };
+    pub(super) fn bytes(&self) -> Vec<u8> {
         let result = if self.element == FLOAT16 { FLOAT16 } else { FLOAT };
         // Cast to floats where the input is none, and then the mean.
         let to = Message::default().text(1, "to").number(20, 2).number(3, result);
@@ -64,8 +72,7 @@ impl Graph {
             .enumerate()
             .map(|(index, axis)| if self.over.contains(&(index as u64)) { 1 } else { *axis });
         graph = graph.message(12, &value("mean", result, &reduced.collect::<Vec<_>>()));
-        let opset = Message::default().text(1, "").number(2, 13);
-        let mut model = Message::default().number(1, 8).message(8, &opset).message(7, &graph);
+        let mut model = file(&graph);
         for (key, value) in &self.metadata {
             model = model.message(14, &Message::default().text(1, key).text(2, value));
         }
@@ -73,22 +80,22 @@ impl Graph {
     }
 }
 
-const CLASSIFIER: &str = "task = \"classify\"\ninput = {}\noutput.decoder = \"classes\"\n";
+pub(super) const CLASSIFIER: &str = "task = \"classify\"\ninput = {}\noutput.decoder = \"classes\"\n";
 
-fn folder(manifest: &str, graph: &Graph) -> tempfile::TempDir {
+pub(super) fn folder(manifest: &str, graph: &Graph) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("model.toml"), manifest).unwrap();
     std::fs::write(folder.path().join("model.onnx"), graph.bytes()).unwrap();
     folder
 }
 
-fn open(manifest: &str, graph: &Graph, batch: usize) -> Result<Session, InferError> {
+pub(super) fn open(manifest: &str, graph: &Graph, batch: usize) -> Result<Session, InferError> {
     let folder = folder(manifest, graph);
     let model = ModelDir::open(folder.path())?;
     Session::open(&Runtime::load(None)?, &model, SessionOptions { threads: 1, batch })
 }
 
-fn labelled(manifest: &str) -> String {
+pub(super) fn labelled(manifest: &str) -> String {
     format!("labels = [\"a\", \"b\", \"c\"]\n{manifest}")
 }
 
@@ -99,7 +106,7 @@ fn refused(manifest: &str, graph: &Graph) -> String {
 }
 
 /// Entry e, channel c holds e + c in every pixel of 4 × 2.
-fn steps(element: ElementType, entries: usize) -> Tensor {
+pub(super) fn steps(element: ElementType, entries: usize) -> Tensor {
     let mut tensor = Tensor::zeros(element, &[entries, 3, 2, 4]);
     let value = |index: usize| (index / 24 + index / 8 % 3) as u8;
     match &mut tensor.data {

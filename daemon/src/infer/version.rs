@@ -1,12 +1,14 @@
-//! The fence around asking ONNX Runtime's library for its version, which `ort` keeps to itself.
+//! The fence around asking libraries for their versions: ONNX Runtime's, which `ort` keeps to itself, and TensorRT's.
 //!
-//! In: the file of a library. Out: its version, such as `1.31.1`; `unknown`, or an error, where it does not say.
+//! In: the file of a library, or one that is loaded already. Out: its version, such as `1.31.1`; `unknown`, nothing or an
+//! error where it does not say, or is not there.
 #![allow(unsafe_code)]
 
 use std::error::Error;
 use std::ffi::CStr;
 use std::path::Path;
 
+use libloading::os::unix::{Library as Unix, RTLD_LAZY};
 use libloading::{Library, Symbol};
 use ort::sys::OrtApiBase;
 
@@ -34,4 +36,18 @@ pub(super) fn ask(library: &Path) -> Result<String, String> {
     // the copy made of it here.
     let version = unsafe { CStr::from_ptr((base.GetVersionString)()) };
     version.to_str().map(str::to_owned).map_err(|_| "has no version".to_owned())
+}
+
+/// For dlopen: give the library only where it is loaded already.
+const RTLD_NOLOAD: i32 = 4;
+
+/// The version of TensorRT where its library of that name or path is loaded: the number that it gives, such as `101303` for
+/// 10.13.3.
+pub(super) fn tensorrt(name: &Path) -> Option<String> {
+    // SAFETY: with this flag nothing is loaded, so no initialiser runs; this only counts one more user.
+    let library = unsafe { Unix::open(Some(name), RTLD_NOLOAD | RTLD_LAZY) }.ok()?;
+    // SAFETY: this is the signature of the function in NvInferRuntimeBase.h.
+    let version = unsafe { library.get::<unsafe extern "C" fn() -> i32>(b"getInferLibVersion") }.ok()?;
+    // SAFETY: the function takes nothing and gives a number.
+    Some(unsafe { version() }.to_string())
 }

@@ -1,16 +1,16 @@
 //! Windows of clip models, chosen by time.
 //!
-//! In: frames' stream time, and the tensors of those that are wanted. Out: a tensor of the last frames, each time
-//! that enough new ones came. A builder belongs to one stream and model. Frames stand on a grid of `1 / fps`
-//! seconds of stream time, so the stream's own rate does not matter and nothing drifts. A grid point that no
-//! frame came near takes the nearest frame; where more than a second (or two grid steps) is missing, the window
-//! starts anew.
+//! In: frames' stream time, and the tensors of those that are wanted, in whatever memory. Out: the last frames'
+//! tensors, each time that enough new ones came; [`gather`] makes one tensor of them. A builder belongs to one stream
+//! and model. Frames stand on a grid of `1 / fps` seconds of stream time, so the stream's own rate does not matter and
+//! nothing drifts. A grid point that no frame came near takes the nearest frame; where more than a second (or two grid
+//! steps) is missing, the window starts anew.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::config::manifest::{Layout, Window};
-use crate::flow::{ElementType, Lent, Spares, Tensor, TensorData};
+use crate::flow::{Lent, Recycle, Tensor, TensorData};
 
 /// How early a frame may come before its grid point, as a part of the grid's step.
 const EARLY: f64 = 0.25;
@@ -18,11 +18,11 @@ const EARLY: f64 = 0.25;
 /// Seconds without a frame after which a window starts anew.
 const GAP: f64 = 1.0;
 
-/// A window's tensor and the span of stream time it covers.
+/// The frames of a window and the span of stream time it covers.
 #[derive(Debug, PartialEq)]
-pub struct WindowTensor {
-    /// One batch entry: 1 T C H W or 1 C T H W.
-    pub tensor: Lent<Tensor>,
+pub struct WindowFrames<T: Recycle> {
+    /// The tensors of its frames, the oldest first; a frame may stand there more than once.
+    pub frames: Vec<Arc<Lent<T>>>,
     /// Stream time of the first frame, nanoseconds.
     pub begin: u64,
     /// Stream time of the last frame, nanoseconds.
@@ -31,9 +31,8 @@ pub struct WindowTensor {
 
 /// Gathers frames into windows.
 #[derive(Debug)]
-pub struct WindowBuilder {
+pub struct WindowBuilder<T: Recycle> {
     window: Window,
-    layout: Layout,
     /// Stream time of grid point 0, once a frame came.
     origin: Option<u64>,
     /// Next grid point without a frame.
@@ -43,18 +42,15 @@ pub struct WindowBuilder {
     /// Whether a window was given since the start.
     given: bool,
     /// The last grid points' frames, the oldest first.
-    frames: VecDeque<(u64, Arc<Lent<Tensor>>)>,
-    /// Windows that were judged.
-    spares: Spares<Tensor>,
+    frames: VecDeque<(u64, Arc<Lent<T>>)>,
 }
 
-impl WindowBuilder {
-    /// For a model's window and the layout of its input: [`Layout::Ncthw`], else T before C.
+impl<T: Recycle> WindowBuilder<T> {
+    /// For a model's window.
     #[must_use]
-    pub fn new(window: Window, layout: Layout) -> Self {
+    pub fn new(window: Window) -> Self {
         let frames = VecDeque::with_capacity(window.frames + 1);
-        let spares = Spares::default();
-        Self { window, layout, origin: None, next: 0, fresh: 0, given: false, frames, spares }
+        Self { window, origin: None, next: 0, fresh: 0, given: false, frames }
     }
 
     /// Whether the frame at this stream time (nanoseconds) belongs to the window, and its tensor should be pushed.
@@ -65,7 +61,7 @@ impl WindowBuilder {
 
     /// Takes the tensor of one frame (one entry, C H W); gives a window where `hop` grid points were filled since
     /// the last one, or the first is full. A frame that is not wanted changes nothing.
-    pub fn push(&mut self, pts: u64, frame: impl Into<Lent<Tensor>>) -> Option<WindowTensor> {
+    pub fn push(&mut self, pts: u64, frame: impl Into<Lent<T>>) -> Option<WindowFrames<T>> {
         if !self.wants(pts) {
             return None;
         }
@@ -93,7 +89,8 @@ impl WindowBuilder {
         self.fresh = if self.given { self.fresh % self.window.hop } else { 0 };
         self.given = true;
         let (begin, end) = (self.frames.front()?.0, self.frames.back()?.0);
-        Some(WindowTensor { tensor: self.gather()?, begin, end })
+        let frames = self.frames.iter().map(|(_, frame)| Arc::clone(frame)).collect();
+        Some(WindowFrames { frames, begin, end })
     }
 
     /// Forgets all frames: the stream has a gap, or looks elsewhere.
@@ -129,41 +126,49 @@ impl WindowBuilder {
         let elapsed = pts.saturating_sub(self.origin.unwrap_or(pts)) as f64;
         (elapsed - self.next as f64 * self.step()).abs()
     }
+}
 
-    fn gather(&self) -> Option<Lent<Tensor>> {
-        let (_, first) = self.frames.front()?;
-        let frames: Vec<&Tensor> = self.frames.iter().map(|(_, frame)| &***frame).collect();
-        // A frame's tensor is 1 C H W, so its planes are what follows the second axis.
-        let [_, channels, height, width] = *first.shape.as_slice() else { return None };
-        let (count, plane) = (frames.len(), height * width);
-        let (shape, run) = if self.layout == Layout::Ncthw {
-            ([1, channels, count, height, width], plane)
-        } else {
-            ([1, count, channels, height, width], channels * plane)
-        };
-        let mut tensor = self.spares.lend();
-        tensor.fit(first.element(), &shape);
-        match &mut tensor.data {
-            TensorData::F32(out) => spread(out, &frames, run, |frame| match &frame.data {
-                TensorData::F32(data) => data,
-                _ => &[],
-            }),
-            TensorData::F16(out) => spread(out, &frames, run, |frame| match &frame.data {
-                TensorData::F16(data) => data,
-                _ => &[],
-            }),
-            TensorData::U8(out) => spread(out, &frames, run, |frame| match &frame.data {
-                TensorData::U8(data) => data,
-                _ => &[],
-            }),
-        }
-        Some(tensor)
+/// Windows as one batch, a window an entry: N T C H W, or N C T H W where the layout is [`Layout::Ncthw`]. All windows
+/// have as many frames, each of shape 1 C H W and of one element type. The memory of `out` is used again.
+pub fn gather(windows: &[Vec<&Tensor>], layout: Layout, out: &mut Tensor) {
+    let Some(first) = windows.first().and_then(|frames| frames.first()) else { return };
+    // A frame's tensor is 1 C H W, so its planes are what follows the second axis.
+    let [_, channels, height, width] = *first.shape.as_slice() else { return };
+    let (count, plane) = (windows[0].len(), height * width);
+    let (shape, run) = if layout == Layout::Ncthw {
+        ([windows.len(), channels, count, height, width], plane)
+    } else {
+        ([windows.len(), count, channels, height, width], channels * plane)
+    };
+    out.fit(first.element(), &shape);
+    // Whatever lay around a picture in it.
+    out.padding = None;
+    let entry = count * channels * plane;
+    match &mut out.data {
+        TensorData::F32(out) => spread_all(out, entry, windows, run, |frame| match &frame.data {
+            TensorData::F32(data) => data,
+            _ => &[],
+        }),
+        TensorData::F16(out) => spread_all(out, entry, windows, run, |frame| match &frame.data {
+            TensorData::F16(data) => data,
+            _ => &[],
+        }),
+        TensorData::U8(out) => spread_all(out, entry, windows, run, |frame| match &frame.data {
+            TensorData::U8(data) => data,
+            _ => &[],
+        }),
     }
+}
 
-    /// Element type of the frames gathered so far.
-    #[must_use]
-    pub fn element(&self) -> Option<ElementType> {
-        self.frames.front().map(|(_, frame)| frame.element())
+fn spread_all<T: Copy>(
+    out: &mut [T],
+    entry: usize,
+    windows: &[Vec<&Tensor>],
+    run: usize,
+    data: impl Fn(&Tensor) -> &[T],
+) {
+    for (out, frames) in out.chunks_exact_mut(entry).zip(windows) {
+        spread(out, frames, run, &data);
     }
 }
 
@@ -189,8 +194,8 @@ mod tests {
     }
 
     /// Feeds a stream of `rate` frames a second; gives the taken times and the windows.
-    fn feed(rate: f64, seconds: f64, drop: impl Fn(u64) -> bool) -> (Vec<u64>, Vec<WindowTensor>) {
-        let mut builder = WindowBuilder::new(WINDOW, Layout::Ntchw);
+    fn feed(rate: f64, seconds: f64, drop: impl Fn(u64) -> bool) -> (Vec<u64>, Vec<WindowFrames<Tensor>>) {
+        let mut builder = WindowBuilder::new(WINDOW);
         let (mut taken, mut windows) = (Vec::new(), Vec::new());
         for index in 0..(rate * seconds) as u64 {
             let pts = (index as f64 * 1e9 / rate) as u64;
@@ -226,7 +231,7 @@ mod tests {
 
     #[test]
     fn jitter_of_the_exact_rate_loses_nothing() {
-        let mut builder = WindowBuilder::new(WINDOW, Layout::Ntchw);
+        let mut builder = WindowBuilder::<Tensor>::new(WINDOW);
         for index in 0..1000_u64 {
             let jitter = [0, 9_000_000, 3_000_000, 17_000_000][index as usize % 4];
             let pts = 100_000_000 + index * 125_000_000 - jitter;
@@ -251,7 +256,7 @@ mod tests {
 
     #[test]
     fn gaps_and_resets_start_anew() {
-        let mut builder = WindowBuilder::new(WINDOW, Layout::Ntchw);
+        let mut builder = WindowBuilder::<Tensor>::new(WINDOW);
         let step = 125_000_000;
         for index in 0..15 {
             assert_eq!(builder.push(index * step, frame(0.0)), None);
@@ -270,18 +275,24 @@ mod tests {
     #[test]
     fn layouts_put_time_where_it_belongs() {
         let window = Window { frames: 3, fps: 10.0, hop: 1 };
+        let mut builder = WindowBuilder::new(window);
+        let mut given: Vec<_> =
+            (1..=3).filter_map(|i| builder.push(i * 100_000_000, frame(i as f32))).collect();
+        assert_eq!(given.len(), 1);
+        let frames = given.remove(0).frames;
+        let frames: Vec<&Tensor> = frames.iter().map(|frame| &***frame).collect();
         let gather = |layout| {
-            let mut builder = WindowBuilder::new(window, layout);
-            let mut given: Vec<_> =
-                (1..=3).filter_map(|i| builder.push(i * 100_000_000, frame(i as f32))).collect();
-            assert_eq!(given.len(), 1);
-            given.remove(0).tensor
+            let mut out = Tensor::default();
+            super::gather(&[frames.clone(), frames.clone()], layout, &mut out);
+            let TensorData::F32(data) = &out.data else { panic!("{out:?}") };
+            assert_eq!(data[..12], data[12..], "two windows, two entries");
+            Tensor::new(out.shape.clone(), TensorData::F32(data[..12].to_vec()))
         };
         let time_first = gather(Layout::Ntchw);
-        assert_eq!(time_first.shape, [1, 3, 2, 1, 2]);
+        assert_eq!(time_first.shape, [2, 3, 2, 1, 2]);
         assert_eq!(time_first.as_f32().unwrap(), [1., 1., -1., -1., 2., 2., -2., -2., 3., 3., -3., -3.]);
         let channels_first = gather(Layout::Ncthw);
-        assert_eq!(channels_first.shape, [1, 2, 3, 1, 2]);
+        assert_eq!(channels_first.shape, [2, 2, 3, 1, 2]);
         assert_eq!(channels_first.as_f32().unwrap(), [1., 1., 2., 2., 3., 3., -1., -1., -2., -2., -3., -3.]);
     }
 }

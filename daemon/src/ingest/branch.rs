@@ -3,7 +3,8 @@
 //! In: the parsed streams of a session, on GStreamer's streaming threads. Out: elements in the session's
 //! pipeline. What fails here ends the session with a reason; what fails in the audio is only said.
 //!
-//! The decoder is chosen when the first packet comes, for only then all is known: profile, size, rotation tag.
+//! The decoder is chosen when the first packet comes, for only then all is known: profile, size, rotation tag. A source
+//! that has a GPU is decoded there where it can be (`cuda`), else on the CPU.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,6 +13,7 @@ use gstreamer::{self as gst, prelude::*};
 use gstreamer_app as gst_app;
 use gstreamer_video as gst_video;
 
+use super::cuda;
 use super::inlet::element;
 use super::ring::Track;
 use super::session::{Session, lock};
@@ -146,28 +148,79 @@ fn decode(
         guard(session, &queue);
         chain.push(queue);
     }
-    let decoder = decoder::make(&caps, live, &session.feed.location.to_string())?;
+    let rotated = is_rotated(pad);
+    let gpu = match session.feed.gpu() {
+        Some(_) if rotated => Err(Some("does not turn pictures".into())),
+        Some(Ok(gpu)) => gpu.decoder(&caps, live).map(|found| (gpu, found)).map_err(Some),
+        Some(Err(refused)) => Err(Some(refused)),
+        None => Err(None),
+    };
+    let (label, memory) = match gpu {
+        Ok((gpu, found)) => {
+            session.gpu.is(&found.element);
+            chain.extend(found.parser);
+            chain.push(found.element);
+            (found.name, tap::Memory::Gpu(Arc::clone(gpu)))
+        }
+        Err(reason) => on_cpu(session, &caps, rotated, reason, &mut chain)?,
+    };
+    let on_gpu = matches!(memory, tap::Memory::Gpu(_));
+    let colors = caps.structure(0).is_some_and(|structure| structure.has_field("colorimetry"));
+    let formats = if on_gpu { cuda::caps() } else { host_caps() };
+    let decoded = tap::DecodedStream::new(label, memory, colors, codec(&caps));
+    chain.push(sink(session, &formats, decoded).upcast());
+
+    let linked = link(pipeline, tee, &chain, on_gpu);
+    if linked.is_err() {
+        session.gpu.blame();
+    }
+    linked
+}
+
+/// The CPU's decoder and what follows it; its label says why, where a GPU might have decoded.
+fn on_cpu(
+    session: &Session,
+    caps: &gst::CapsRef,
+    rotated: bool,
+    reason: Option<String>,
+    chain: &mut Vec<gst::Element>,
+) -> Result<(String, tap::Memory), IngestError> {
+    let location = &session.feed.location;
+    let decoder = decoder::make(caps, location.is_live(), &location.to_string())?;
     let mut label = decoder.factory().map_or_else(|| "decoder".into(), |factory| factory.name().to_string());
     chain.push(decoder);
     let convert = element("videoconvert", "decoders with other formats")?;
     chain.push(convert.clone());
-    if is_rotated(pad) {
+    if rotated {
         let flip = element("videoflip", "video that is tagged as rotated")?;
         flip.set_property_from_str("video-direction", "auto");
         label.push_str(" + videoflip");
         chain.push(flip);
     }
-    let colors = caps.structure(0).is_some_and(|structure| structure.has_field("colorimetry"));
-    let sink = sink(session, tap::Decoded::new(label, convert, colors, codec(&caps)));
-    chain.push(sink.upcast());
+    if let Some(reason) = reason {
+        tracing::info!(stream = %session.feed.spec.name, decoder = label, "the CPU decodes: NVDEC: {reason}");
+        label = format!("{label} (NVDEC: {reason})");
+    }
+    Ok((label, tap::Memory::Host(convert)))
+}
 
-    pipeline.add_many(&chain).and_then(|()| gst::Element::link_many(&chain)).map_err(start)?;
+/// Puts the branch into the pipeline, and behind the tee.
+fn link(
+    pipeline: &gst::Pipeline,
+    tee: &gst::Element,
+    chain: &[gst::Element],
+    on_gpu: bool,
+) -> Result<(), IngestError> {
+    pipeline.add_many(chain).and_then(|()| gst::Element::link_many(chain)).map_err(start)?;
     for element in chain.iter().rev() {
         element.sync_state_with_parent().map_err(start)?;
     }
     let first = chain.first().and_then(|first| first.static_pad("sink"));
     let source = tee.request_pad_simple("src_%u");
     let (Some(first), Some(source)) = (first, source) else { return Err(refused("tee gives no pad")) };
+    if on_gpu {
+        cuda::begin_with_key(&first);
+    }
     source.link(&first).map(drop).map_err(refused)
 }
 
@@ -202,15 +255,18 @@ fn guard(session: &Arc<Session>, queue: &gst::Element) {
         }
         if skipping.load(Ordering::Relaxed) {
             shared.feed.counters.update(|stats| stats.skipped_packets += 1);
-            return gst::PadProbeReturn::Drop;
+            return gst::PadProbeReturn::Handled;
         }
         gst::PadProbeReturn::Ok
     });
 }
 
-fn sink(session: &Arc<Session>, decoded: tap::Decoded) -> gst_app::AppSink {
-    let caps = gst_video::VideoCapsBuilder::new().format_list(FORMATS).build();
-    let sink = gst_app::AppSink::builder().caps(&caps).sync(false).async_(false).max_buffers(1).build();
+fn host_caps() -> gst::Caps {
+    gst_video::VideoCapsBuilder::new().format_list(FORMATS).build()
+}
+
+fn sink(session: &Arc<Session>, caps: &gst::Caps, decoded: tap::DecodedStream) -> gst_app::AppSink {
+    let sink = gst_app::AppSink::builder().caps(caps).sync(false).async_(false).max_buffers(1).build();
     sink.set_property("enable-last-sample", false);
     sink.set_property("qos", false);
     let (frames, end) = (session.clone(), session.clone());

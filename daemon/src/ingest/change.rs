@@ -1,8 +1,8 @@
 //! Motion and scene cuts from a coarse grid of luma samples.
 //!
-//! In: each picture in order. Out: [`Change`]: motion, and whether a cut lies before it. One owner per source;
-//! cannot fail. A grid of at most 64 × 36 samples is read, whatever the picture's size, so that a frame costs
-//! microseconds.
+//! In: each picture in order, or its grid where somebody else gathered it (a picture in video memory: `cuda::grid`).
+//! Out: [`Change`]: motion, and whether a cut lies before it. One owner per source; cannot fail. A grid of at most
+//! 64 × 36 samples is read, whatever the picture's size, so that a frame costs microseconds.
 //!
 //! A cut is a change that is large in itself, large against the recent motion of this stream, and that a change
 //! of brightness alone does not explain: mean absolute difference after removing the mean, and the distance of
@@ -12,9 +12,9 @@
 use crate::flow::{Picture, PixelFormat, Range, Size};
 
 /// Samples across at most.
-const COLUMNS: usize = 64;
+pub(super) const COLUMNS: usize = 64;
 /// Samples down at most.
-const ROWS: usize = 36;
+pub(super) const ROWS: usize = 36;
 /// Classes of the luma histogram.
 const BINS: usize = 32;
 /// A cut changes the mean-free luma by at least so much of the full range.
@@ -30,16 +30,16 @@ const RECENT: f32 = 0.1;
 
 /// What changed from the frame before.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub(super) struct Change {
+pub struct Change {
     /// Mean absolute luma change, 0 to 1.
-    pub(super) motion: f32,
+    pub motion: f32,
     /// A scene cut lies between.
-    pub(super) cut: bool,
+    pub cut: bool,
 }
 
 /// Compares each picture with the one before.
 #[derive(Debug, Default)]
-pub(super) struct ChangeMeter {
+pub struct ChangeMeter {
     before: Vec<u8>,
     now: Vec<u8>,
     size: Size,
@@ -52,15 +52,28 @@ pub(super) struct ChangeMeter {
 impl ChangeMeter {
     /// Measures the change to the picture before. The first picture, and one of another size, has motion 0; a
     /// change of size counts as a cut.
-    pub(super) fn measure(&mut self, picture: &Picture) -> Change {
+    pub fn measure(&mut self, picture: &Picture) -> Change {
         std::mem::swap(&mut self.before, &mut self.now);
         sample(picture, &mut self.now);
+        self.change(picture.size)
+    }
+
+    /// The same, from the samples of a picture of this size: 8 bit and full range, row by row, at the places of the grid.
+    pub fn measure_grid(&mut self, size: Size, grid: &[u8]) -> Change {
+        std::mem::swap(&mut self.before, &mut self.now);
+        self.now.clear();
+        self.now.extend_from_slice(grid);
+        self.change(size)
+    }
+
+    /// From the samples before to those now.
+    fn change(&mut self, size: Size) -> Change {
         if self.before.is_empty() || self.now.is_empty() {
-            self.size = picture.size;
+            self.size = size;
             return Change::default();
         }
-        if picture.size != self.size {
-            self.size = picture.size;
+        if size != self.size {
+            self.size = size;
             self.frames = 0;
             return Change { motion: 0.0, cut: true };
         }
@@ -87,8 +100,13 @@ impl ChangeMeter {
     }
 }
 
+/// Columns and rows of the grid of a picture.
+pub(super) fn grid_size(size: Size) -> (usize, usize) {
+    (COLUMNS.min(size.width as usize), ROWS.min(size.height as usize))
+}
+
 /// Reads the grid, 8 bit and full range.
-fn sample(picture: &Picture, grid: &mut Vec<u8>) {
+pub(super) fn sample(picture: &Picture, grid: &mut Vec<u8>) {
     grid.clear();
     let (width, height) = (picture.size.width as usize, picture.size.height as usize);
     let (bytes, offset) = match picture.format {
@@ -96,7 +114,7 @@ fn sample(picture: &Picture, grid: &mut Vec<u8>) {
         // The high byte of a little-endian word whose high ten bits are the sample.
         PixelFormat::P010 => (2, 1),
     };
-    let (columns, rows) = (COLUMNS.min(width), ROWS.min(height));
+    let (columns, rows) = grid_size(picture.size);
     let (plane, stride) = (picture.plane(0), picture.strides[0]);
     for row in 0..rows {
         let y = (row * 2 + 1) * height / (rows * 2);

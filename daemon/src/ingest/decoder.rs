@@ -1,6 +1,7 @@
 //! Which decoder element takes a stream, and how it is set.
 //!
-//! In: the caps of the parsed stream. Out: an element that decodes it into host memory. Fails with
+//! In: the caps of the parsed stream. Out: an element that decodes it into host memory (into video memory: `cuda`).
+//! Fails with
 //! [`IngestError::NoDecoder`] where none is installed.
 
 use gstreamer::{self as gst, prelude::*};
@@ -28,7 +29,7 @@ pub(super) fn make(caps: &gst::CapsRef, live: bool, source: &str) -> Result<gst:
 }
 
 /// Media type, and profile where it is said.
-fn describe(caps: &gst::CapsRef) -> String {
+pub(super) fn describe(caps: &gst::CapsRef) -> String {
     let Some(structure) = caps.structure(0) else { return "unknown".into() };
     match structure.get::<&str>("profile") {
         Ok(profile) => format!("{} ({profile})", structure.name()),
@@ -55,7 +56,7 @@ fn configure(decoder: &gst::Element, live: bool) {
 }
 
 /// Sets a property that this kind of decoder may or may not have.
-fn set(decoder: &gst::Element, name: &str, value: &str) {
+pub(super) fn set(decoder: &gst::Element, name: &str, value: &str) {
     if decoder.find_property(name).is_some() {
         decoder.set_property_from_str(name, value);
     }

@@ -10,7 +10,7 @@ use gstreamer::{self as gst, prelude::*};
 
 use super::location::{Location, RtspAddress};
 use super::session::{Session, lock};
-use super::{IngestError, branch};
+use super::{IngestError, branch, tap};
 use crate::config::settings::Transport;
 
 /// Audio encodings in RTP that the ring keeps; others are left alone.
@@ -134,6 +134,9 @@ fn rtsp(session: &Arc<Session>, pipeline: &gst::Pipeline, address: &RtspAddress)
             let sink = parse
                 .static_pad("sink")
                 .ok_or_else(|| IngestError::Start { reason: "parsebin has no sink pad".into() })?;
+            if !audio {
+                ask_for_key_at_start(pad);
+            }
             pad.link(&sink).map(drop).map_err(|error| IngestError::Start { reason: error.to_string() })
         });
         if let Err(error) = attached {
@@ -141,6 +144,15 @@ fn rtsp(session: &Arc<Session>, pipeline: &gst::Pipeline, address: &RtspAddress)
         }
     });
     pipeline.add(&source).map_err(start)
+}
+
+/// Asks the camera for a key frame when its first packet has come: joined in the middle of a long group of pictures,
+/// nothing can be decoded before the next. A camera whose description offers no RTCP feedback does not hear of it.
+fn ask_for_key_at_start(pad: &gst::Pad) {
+    pad.add_probe(gst::PadProbeType::BUFFER | gst::PadProbeType::BUFFER_LIST, |pad, _| {
+        tap::ask_for_key(pad);
+        gst::PadProbeReturn::Remove
+    });
 }
 
 fn media(pad: &gst::Pad) -> Option<String> {

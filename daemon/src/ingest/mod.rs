@@ -5,6 +5,9 @@
 //! [`Source`] owns one supervisor thread, which owns one GStreamer pipeline at a time; dropping the source
 //! stops and joins both.
 //!
+//! Where the source is given a GPU ([`SourceSpec::gpu`]), a decoder of that GPU is chosen by what it can do, and frames
+//! stay in video memory; a stream that none of them takes is decoded on the CPU, and the decoder's label says why.
+//!
 //! When it fails: a live source is lost, reconnects by itself, and is back; a file ends in
 //! [`Next::Failed`] with the element and its words. No source waits for another one.
 //!
@@ -17,8 +20,10 @@
 mod backoff;
 mod branch;
 mod change;
+mod cuda;
 mod decoder;
 mod error;
+mod fallback;
 mod inlet;
 mod location;
 mod picture;
@@ -33,6 +38,8 @@ mod tap;
 mod timeline;
 
 pub use branch::accept_padded_rows;
+pub use change::{Change, ChangeMeter};
+pub use cuda::{CudaDecoding, GRID_BYTES, GridJob};
 pub use error::IngestError;
 pub use location::Location;
 pub use ring::{Clip, PacketRing, Track};

@@ -2,7 +2,8 @@
 //!
 //! In: a [`Feed`]. Out: frames and events in the feed's queue, packets in its ring, a [`Report`] at the end.
 //! The pipeline is in state NULL and gone when [`run`] returns. A session ends when the feed is stopped, the
-//! stream ends, an element fails, or nothing comes for too long.
+//! stream ends, an element fails, or nothing comes for too long. Where a decoder on the GPU fails at its first frames,
+//! the session ends with [`Outcome::Again`], and the source decodes on the CPU from then on.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,6 +11,8 @@ use std::time::{Duration, Instant};
 
 use gstreamer::{self as gst, prelude::*};
 
+use super::cuda::CudaDecoding;
+use super::fallback::GpuDecoder;
 use super::location::Location;
 use super::queue::Queue;
 use super::ring::PacketRing;
@@ -17,7 +20,7 @@ use super::source::SourceSpec;
 use super::stats::Counters;
 use super::timeline::Timeline;
 use super::{IngestError, branch, inlet};
-use crate::flow::{Picture, Size, StreamInfo};
+use crate::flow::{Decoded, Size, StreamInfo};
 
 /// How often the supervisor looks at the clock.
 const LOOK: gst::ClockTime = gst::ClockTime::from_mseconds(100);
@@ -27,11 +30,13 @@ const UNDECODABLE: Duration = Duration::from_secs(20);
 const FILE_STALL: Duration = Duration::from_secs(20);
 /// A server may take so long to answer before the first packet, where `stall` is shorter.
 const CONNECT: Duration = Duration::from_secs(10);
+/// Milliseconds between two requests for a key frame.
+const KEY_AGAIN: u64 = 1000;
 
 /// A decoded frame on its way to the consumer.
 #[derive(Debug)]
 pub(super) struct RawFrame {
-    pub(super) picture: Picture,
+    pub(super) picture: Decoded,
     pub(super) pts: u64,
     pub(super) captured: u64,
     /// Nanoseconds from frame to frame before this one.
@@ -65,6 +70,10 @@ pub(super) struct Feed {
     pub(super) said: Mutex<Option<Size>>,
     /// When, and at which stream time, the pace of a file that plays as if live began.
     pub(super) pace: Mutex<Option<(Instant, u64)>>,
+    /// Why the source decodes on the CPU although it has a GPU, once a decoder there has failed.
+    pub(super) refused: Mutex<Option<String>>,
+    /// Frames that the consumer got from that decoder, where the file starts over for the next one.
+    pub(super) given: AtomicU64,
     bus: Mutex<Option<gst::Bus>>,
 }
 
@@ -86,6 +95,8 @@ impl Feed {
             outage: AtomicBool::new(false),
             said: Mutex::new(None),
             pace: Mutex::new(None),
+            refused: Mutex::new(None),
+            given: AtomicU64::new(0),
             bus: Mutex::new(None),
         }
     }
@@ -93,6 +104,12 @@ impl Feed {
     /// Frames come at a pace of their own and cannot wait.
     pub(super) fn paced(&self) -> bool {
         self.location.is_live() || self.spec.realtime
+    }
+
+    /// The GPU to decode on: none, or with the reason why not any more.
+    pub(super) fn gpu(&self) -> Option<Result<&Arc<CudaDecoding>, String>> {
+        let gpu = self.spec.gpu.as_ref()?;
+        Some(lock(&self.refused).clone().map_or(Ok(gpu), Err))
     }
 
     /// Ends the session that runs, and lets none begin. Does not wait.
@@ -127,6 +144,14 @@ pub(super) struct Session {
     pub(super) audio_selected: AtomicBool,
     /// Media types of streams beside the video.
     pub(super) others: Mutex<Vec<String>>,
+    /// The decoder on the GPU, where there is one.
+    pub(super) gpu: GpuDecoder,
+    /// Frames at the beginning that the consumer has from a session before.
+    given: u64,
+    /// A key frame has come.
+    keyed: AtomicBool,
+    /// When a key frame was asked for, as `last_packet`.
+    asked: AtomicU64,
 }
 
 impl Session {
@@ -148,6 +173,10 @@ impl Session {
             video_selected: AtomicBool::new(false),
             audio_selected: AtomicBool::new(false),
             others: Mutex::new(Vec::new()),
+            gpu: GpuDecoder::default(),
+            given: feed.given.swap(0, Ordering::Relaxed),
+            keyed: AtomicBool::new(false),
+            asked: AtomicU64::new(0),
         })
     }
 
@@ -170,6 +199,31 @@ impl Session {
         }
         self.last_frame.store(stamp, Ordering::Relaxed);
         before
+    }
+
+    /// Whether a frame that came is left out, since the consumer has it from a session before.
+    pub(super) fn leaves_out(&self) -> bool {
+        let out = self.frames.load(Ordering::Relaxed) < self.given;
+        if out {
+            self.saw_frame();
+        }
+        out
+    }
+
+    /// A packet came that begins with a key frame, or not: whether the sender shall be asked for one now.
+    pub(super) fn wants_key(&self, key: bool) -> bool {
+        if key {
+            self.keyed.store(true, Ordering::Relaxed);
+        }
+        if self.keyed.load(Ordering::Relaxed) || !self.feed.location.is_live() {
+            return false;
+        }
+        let (now, asked) = (self.stamp(), self.asked.load(Ordering::Relaxed));
+        let due = asked == 0 || now.saturating_sub(asked) >= KEY_AGAIN;
+        if due {
+            self.asked.store(now, Ordering::Relaxed);
+        }
+        due
     }
 
     /// A thread of the pipeline found that it cannot go on; the first such reason counts.
@@ -208,6 +262,7 @@ impl Session {
             None if age > limit.max(CONNECT) => stall("no packet came", limit.max(CONNECT)),
             Some(idle) if idle > limit => stall("connected, but no packet came", limit),
             Some(_) if frame.unwrap_or(age) > limit.max(UNDECODABLE) => {
+                self.gpu.blame();
                 stall("packets come, but none could be decoded", limit.max(UNDECODABLE))
             }
             _ => None,
@@ -223,6 +278,8 @@ pub(super) enum Outcome {
     Ended,
     /// It cannot go on.
     Failed(IngestError),
+    /// The next session begins at once, on the CPU.
+    Again,
 }
 
 /// A session's end and what it brought.
@@ -240,6 +297,9 @@ pub(super) fn run(feed: &Arc<Feed>) -> Report {
     let bus = gst::Bus::new();
     pipeline.set_bus(Some(&bus));
     let session = Session::new(feed, bus.clone());
+    if let Some(Ok(gpu)) = feed.gpu() {
+        gpu.give(&pipeline);
+    }
     lock(&feed.timeline).begin_session();
     feed.counters.update(|stats| stats.attempts += 1);
     *lock(&feed.bus) = Some(bus.clone());
@@ -258,8 +318,14 @@ pub(super) fn run(feed: &Arc<Feed>) -> Report {
         }
     };
 
+    let outcome = match outcome {
+        Outcome::Failed(error) if session.falls_back(&error) => Outcome::Again,
+        outcome => outcome,
+    };
+
     // First let waiting streaming threads go, then stop the pipeline: it waits for them.
     feed.queue.end_session();
+    session.gpu.flush();
     *lock(&feed.bus) = None;
     if let Err(error) = pipeline.set_state(gst::State::Null) {
         tracing::error!(stream = %feed.spec.name, %error, "a pipeline does not stop");
@@ -300,7 +366,10 @@ fn watch(session: &Arc<Session>, bus: &gst::Bus, refused: bool) -> Outcome {
                 Some(_) if encrypted => {
                     return Outcome::Failed(IngestError::Encrypted { source_: feed.location.to_string() });
                 }
-                Some(error) => return Outcome::Failed(error),
+                Some(judged) => {
+                    session.gpu.judge(error);
+                    return Outcome::Failed(judged);
+                }
                 None => continue,
             },
             // A demuxer asks which decryption it may use, and then says "internal error".

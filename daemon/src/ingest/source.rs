@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use gstreamer as gst;
 
-use super::change::ChangeMeter;
+use super::change::{Change, ChangeMeter};
+use super::cuda::CudaDecoding;
 use super::location::Location;
 use super::queue::{Item, Queue};
 use super::ring::PacketRing;
@@ -18,12 +19,12 @@ use super::session::{Event, Feed, RawFrame};
 use super::stats::SourceStats;
 use super::{IngestError, supervisor, timeline};
 use crate::config::settings::{Stream, Transport};
-use crate::flow::{Frame, FrameMeta, Picture, Size, StreamInfo};
+use crate::flow::{Decoded, Frame, FrameMeta, Size, StreamInfo};
 
 /// Bytes of compressed packets that a source keeps at most.
 const RING_BYTES: usize = 64 << 20;
 /// Decoded frames of a live source that wait for the consumer at most.
-const LIVE_FRAMES: usize = 8;
+pub(super) const LIVE_FRAMES: usize = 8;
 /// Decoded frames of a file that wait for the consumer at most.
 const FILE_FRAMES: usize = 3;
 
@@ -46,6 +47,8 @@ pub struct SourceSpec {
     pub realtime: bool,
     /// Stream time of compressed packets to keep; zero keeps none.
     pub ring: Duration,
+    /// Decode on this GPU what it can decode; otherwise, and where there is none, on the CPU.
+    pub gpu: Option<Arc<CudaDecoding>>,
 }
 
 impl std::fmt::Debug for SourceSpec {
@@ -68,6 +71,7 @@ impl SourceSpec {
             loop_: false,
             realtime: false,
             ring: Duration::from_secs(10),
+            gpu: None,
         }
     }
 
@@ -117,7 +121,7 @@ impl SourceSpec {
 #[derive(Debug)]
 pub enum Next {
     /// A frame, in order.
-    Frame(Frame<Picture>),
+    Frame(Frame<Decoded>),
     /// The first frame is about to come.
     Started(StreamInfo),
     /// A live source is lost; it tries again by itself after the time given, and then for ever. Said once an
@@ -223,16 +227,21 @@ impl Source {
     }
 
     /// Index, motion and gap are those of the frames that were handed out, not of those that were dropped.
-    fn finish(&mut self, raw: RawFrame) -> Frame<Picture> {
-        let change = self.change.measure(&raw.picture);
+    fn finish(&mut self, raw: RawFrame) -> Frame<Decoded> {
+        let change = match &raw.picture {
+            Decoded::Host(picture) => self.change.measure(picture),
+            // Measured by the lane, where the picture lies.
+            Decoded::Device(_) => Change::default(),
+        };
+        let size = raw.picture.size();
         let gap = timeline::gap(self.last_pts, raw.pts, raw.duration, raw.reconnected);
         let meta = FrameMeta {
             stream: self.feed.spec.name.clone(),
             index: self.index,
             pts: raw.pts,
             captured: raw.captured,
-            width: raw.picture.size.width,
-            height: raw.picture.size.height,
+            width: size.width,
+            height: size.height,
             cut: change.cut,
             motion: change.motion,
             gap,
@@ -255,6 +264,12 @@ impl Source {
         self.feed.counters.get()
     }
 
+    /// Frames, and packets, that were left out so far because somebody was too slow (live sources).
+    #[must_use]
+    pub fn left_out(&self) -> u64 {
+        self.feed.counters.left_out()
+    }
+
     /// The address, for logs and status: its `Display` shows no credentials.
     #[must_use]
     pub fn location(&self) -> &Location {
@@ -264,6 +279,8 @@ impl Source {
     /// Stops the pipeline and the thread, and waits for both. Frames handed out stay valid.
     pub fn stop(&mut self) {
         self.feed.stop();
+        // A decoder on the GPU may wait for one of its surfaces to be let go.
+        self.feed.queue.clear();
         if let Some(supervisor) = self.supervisor.take()
             && supervisor.join().is_err()
         {

@@ -26,7 +26,8 @@ pub struct SourceStats {
     pub connected: bool,
     /// The last error, also when it is over.
     pub last_error: Option<IngestError>,
-    /// Name of the decoder element and of the edges after it ("avdec_h264", "jpegdec + videoconvert").
+    /// Name of the decoder element and of the edges after it ("avdec_h264", "jpegdec + videoconvert",
+    /// "nvh264dec"); on a source that was given a GPU also why the CPU decodes ("avdec_h264 (NVDEC: no element ...)").
     pub decoder: Option<String>,
     /// Codec of the video.
     pub codec: Option<Codec>,
@@ -40,6 +41,12 @@ impl Counters {
     /// Changes the figures.
     pub(super) fn update(&self, change: impl FnOnce(&mut SourceStats)) {
         change(&mut self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+    }
+
+    /// Frames and packets that were left out; what is asked for with each frame copies nothing.
+    pub(super) fn left_out(&self) -> u64 {
+        let stats = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        stats.dropped + stats.skipped_packets
     }
 
     /// A copy of the figures.

@@ -26,6 +26,7 @@ fn live(feed: &Arc<Feed>) {
         let report = session::run(feed);
         let error = match report.outcome {
             Outcome::Stopped => return,
+            Outcome::Again => continue,
             Outcome::Ended => IngestError::EndedByServer { source_: feed.location.to_string() },
             Outcome::Failed(error) => error,
         };
@@ -58,6 +59,7 @@ fn file(feed: &Arc<Feed>) {
         let report = session::run(feed);
         let over = match report.outcome {
             Outcome::Stopped => return,
+            Outcome::Again => continue,
             Outcome::Failed(error) => Err(error),
             Outcome::Ended if report.frames == 0 => Err(IngestError::NoFrames {
                 source_: feed.location.to_string(),

@@ -4,19 +4,22 @@
 //! `Started`, `Back` and `Resized`. A file's thread waits here for the consumer, or for the clock where the file
 //! plays at its own pace.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use gstreamer::{self as gst, prelude::*};
 use gstreamer_app as gst_app;
+use gstreamer_video as gst_video;
 
 use super::IngestError;
+use super::cuda::CudaDecoding;
 use super::picture::Layout;
 use super::queue::Pushed;
 use super::ring::Track;
 use super::sender::SenderClock;
 use super::session::{Event, RawFrame, Session, lock};
-use crate::flow::{Codec, Packet, PacketKind, StreamInfo};
+use crate::flow::{Codec, Decoded, Packet, PacketKind, StreamInfo};
 
 /// Seconds from 1900, where NTP begins, to 1970.
 const NTP_TO_UNIX: u64 = 2_208_988_800;
@@ -26,10 +29,10 @@ const CLOCK_TRUST: u64 = 60_000_000;
 const PACE_SLACK: Duration = Duration::from_secs(1);
 
 /// What is known of the decoded stream; owned by the appsink's callback.
-pub(super) struct Decoded {
+pub(super) struct DecodedStream {
     /// Elements that made the frames, for the status.
     label: String,
-    convert: gst::Element,
+    memory: Memory,
     /// The compressed stream says its colorimetry.
     colors: bool,
     codec: Codec,
@@ -38,10 +41,32 @@ pub(super) struct Decoded {
     clock: SenderClock,
 }
 
-impl Decoded {
+/// Where a decoder's frames lie.
+pub(super) enum Memory {
+    /// In host memory, behind an element that converts where it must.
+    Host(gst::Element),
+    /// In a GPU's.
+    Gpu(Arc<CudaDecoding>),
+}
+
+impl DecodedStream {
     /// Nothing is known of its frames yet.
-    pub(super) fn new(label: String, convert: gst::Element, colors: bool, codec: Codec) -> Self {
-        Self { label, convert, colors, codec, layout: None, clock: SenderClock::default() }
+    pub(super) fn new(label: String, memory: Memory, colors: bool, codec: Codec) -> Self {
+        Self { label, memory, colors, codec, layout: None, clock: SenderClock::default() }
+    }
+
+    /// The picture in a buffer, or what is wrong with it.
+    fn read(&self, layout: &Layout, buffer: gst::Buffer) -> Result<Decoded, String> {
+        match &self.memory {
+            Memory::Host(_) => layout
+                .picture(buffer)
+                .map(Decoded::Host)
+                .ok_or_else(|| "a frame's buffer is smaller than its caps say".into()),
+            Memory::Gpu(decoding) => decoding
+                .frame(buffer, &layout.info, layout.color)
+                .map(Decoded::Device)
+                .map_err(|error| error.to_string()),
+        }
     }
 
     /// How a frame is read, and whether that is new.
@@ -58,7 +83,8 @@ impl Decoded {
 
     /// The elements that made a frame: the decoder, a conversion where there is one, a rotation.
     fn edges(&self, layout: &Layout) -> String {
-        let before = self.convert.static_pad("sink").and_then(|pad| pad.current_caps());
+        let Memory::Host(convert) = &self.memory else { return self.label.clone() };
+        let before = convert.static_pad("sink").and_then(|pad| pad.current_caps());
         let from = before.as_ref().and_then(|caps| caps.structure(0)?.get::<String>("format").ok());
         let to = layout.info.format().to_str();
         match from {
@@ -82,6 +108,9 @@ pub(super) fn video(session: &Session, pad: &gst::Pad, buffer: &gst::BufferRef) 
     session.saw_packet();
     session.feed.counters.update(|stats| stats.packets += 1);
     let key = !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT);
+    if session.wants_key(key) {
+        ask_for_key(pad);
+    }
     let segment = segment(pad);
     let pts = running_time(segment.as_ref(), buffer.pts());
     let dts = running_time(segment.as_ref(), buffer.dts());
@@ -89,6 +118,16 @@ pub(super) fn video(session: &Session, pad: &gst::Pad, buffer: &gst::BufferRef) 
     if let Some((pts, dts)) = times {
         keep(session, PacketKind::Video, key, (pts, dts), buffer);
     }
+}
+
+/// Asks the sender for a key frame; heard where RTCP feedback was negotiated, and by nobody elsewhere.
+pub(super) fn ask_for_key(pad: &gst::Pad) {
+    let event = gst_video::UpstreamForceKeyUnitEvent::builder().all_headers(true).build();
+    let heard = match pad.direction() {
+        gst::PadDirection::Sink => pad.push_event(event),
+        _ => pad.send_event(event),
+    };
+    tracing::trace!(heard, "asked for a key frame");
 }
 
 /// An audio packet.
@@ -113,9 +152,12 @@ fn keep(session: &Session, kind: PacketKind, key: bool, (pts, dts): (u64, u64), 
 pub(super) fn frame(
     session: &Session,
     sink: &gst_app::AppSink,
-    decoded: &mut Decoded,
+    decoded: &mut DecodedStream,
 ) -> Result<gst::FlowSuccess, gst::FlowError> {
     let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
+    if session.leaves_out() {
+        return Ok(gst::FlowSuccess::Ok);
+    }
     let caps = sample.caps().ok_or(gst::FlowError::NotNegotiated)?;
     let Some((layout, new)) = decoded.layout(caps) else {
         fail(session, decoded, format!("its frames are of a kind that cannot be read: {caps}"));
@@ -125,9 +167,12 @@ pub(super) fn frame(
     let sent = sent(&buffer);
     let running = decoded.clock.refine(running_time(sample.segment(), buffer.pts()), sent);
     let captured = captured(session, sink, sent, running);
-    let Some(picture) = layout.picture(buffer) else {
-        fail(session, decoded, "a frame's buffer is smaller than its caps say".into());
-        return Err(gst::FlowError::Error);
+    let picture = match decoded.read(&layout, buffer) {
+        Ok(picture) => picture,
+        Err(message) => {
+            fail(session, decoded, message);
+            return Err(gst::FlowError::Error);
+        }
     };
     session.saw_frame();
     let (pts, duration) = {
@@ -155,7 +200,8 @@ pub(super) fn frame(
     }
 }
 
-fn fail(session: &Session, decoded: &Decoded, message: String) {
+fn fail(session: &Session, decoded: &DecodedStream, message: String) {
+    session.gpu.blame();
     session.fail(IngestError::Element {
         source_: session.feed.location.to_string(),
         element: decoded.label.clone(),
@@ -165,7 +211,7 @@ fn fail(session: &Session, decoded: &Decoded, message: String) {
 }
 
 /// Says what is new with this frame: started, back (then true), or another size.
-fn announce(session: &Session, layout: &Layout, decoded: &Decoded) -> bool {
+fn announce(session: &Session, layout: &Layout, decoded: &DecodedStream) -> bool {
     let feed = &session.feed;
     let fps = layout.info.fps();
     let rate = match (u32::try_from(fps.numer()), u32::try_from(fps.denom())) {
@@ -178,6 +224,7 @@ fn announce(session: &Session, layout: &Layout, decoded: &Decoded) -> bool {
         format: layout.format,
         codec: Some(decoded.codec.clone()),
         decoder: decoded.edges(layout),
+        on_gpu: matches!(decoded.memory, Memory::Gpu(_)),
         live: feed.paced(),
     };
     lock(&feed.timeline).set_rate(rate.0, rate.1);

@@ -4,6 +4,8 @@
 
 pub mod bench;
 pub mod demo;
+pub mod doctor;
+pub mod gpu;
 pub mod model;
 pub mod plugin;
 pub mod runtime;

@@ -15,7 +15,7 @@ use anyhow::{Context, ensure};
 use crate::config::Manifest;
 use crate::config::manifest::{Activation, Decoder as Outputs, Domain};
 use crate::flow::{Objects, Picture, Rect, Score, Tensor};
-use crate::infer::{ModelDir, Runtime, Session, SessionOptions, WindowBuilder};
+use crate::infer::{ModelDir, Runtime, Session, SessionOptions, WindowBuilder, gather};
 use crate::postprocess::{Decoder, ModelInfo};
 use crate::preprocess::Preprocessor;
 use crate::render::{BoxMark, Overlay, Renderer};
@@ -91,6 +91,8 @@ struct Model {
     preprocessor: Preprocessor,
     decoder: Decoder,
     tensor: Tensor,
+    /// A window of tensors, put together.
+    window: Tensor,
 }
 
 impl Model {
@@ -111,9 +113,9 @@ impl Model {
         .with_context(|| format!("model {}", model.onnx.display()))?;
         let input = session.input();
         let preprocessor = Preprocessor::new(&model.manifest.input, input.size, input.element)?;
-        let tensor = Tensor::zeros(input.element, &[0]);
+        let (tensor, window) = (Tensor::default(), Tensor::default());
         let (name, hash) = (model.name(), model.hash);
-        Ok(Self { name, hash, manifest: model.manifest, session, preprocessor, decoder, tensor })
+        Ok(Self { name, hash, manifest: model.manifest, session, preprocessor, decoder, tensor, window })
     }
 
     /// What it is, and how long a run of one entry takes (the median of ten).
@@ -168,8 +170,7 @@ impl Model {
     /// Runs it on a picture or video; draws what it finds.
     fn look(&mut self, file: &Path, args: &CheckArgs) -> anyhow::Result<Vec<FrameReport>> {
         let mut reports = Vec::new();
-        let mut windows =
-            self.manifest.window.map(|window| WindowBuilder::new(window, self.manifest.input.layout));
+        let mut windows = self.manifest.window.map(WindowBuilder::new);
         let mut frames = Frames::open(file)?;
         let mut index = 0;
         let mut drawn = Drawing::new(args.out.as_deref());
@@ -217,7 +218,7 @@ impl Model {
         &mut self,
         picture: &Picture,
         pts: u64,
-        windows: &mut WindowBuilder,
+        windows: &mut WindowBuilder<Tensor>,
     ) -> anyhow::Result<Option<Found>> {
         if !windows.wants(pts) {
             return Ok(None);
@@ -225,7 +226,9 @@ impl Model {
         let begin = Instant::now();
         self.preprocessor.run(picture, &[Rect::of_size(picture.size)], &mut self.tensor)?;
         let Some(window) = windows.push(pts, self.tensor.clone()) else { return Ok(None) };
-        let outputs = self.session.run(&window.tensor)?;
+        let frames = window.frames.iter().map(|frame| &***frame).collect();
+        gather(&[frames], self.manifest.input.layout, &mut self.window);
+        let outputs = self.session.run(&self.window)?;
         let mut found = Found::default();
         self.decoder.scores(outputs, 0, 0, window.begin, window.end, &mut found.scores);
         found.took = begin.elapsed();

@@ -103,6 +103,9 @@ pub enum ExportError {
         /// What GStreamer said.
         reason: String,
     },
+    /// Somebody wanted it to stop.
+    #[error("stopped; files in {0} are incomplete")]
+    Stopped(PathBuf),
 }
 
 /// Renders a scene into a folder, which is made where it does not exist.
@@ -110,6 +113,19 @@ pub enum ExportError {
 /// # Errors
 /// Files that cannot be written; an encoder that is missing or fails.
 pub fn export(spec: &SceneSpec, folder: &Path, options: &ExportOptions) -> Result<Exported, ExportError> {
+    export_until(spec, folder, options, || false)
+}
+
+/// As [`export`], until `stop` says so, which is asked before each frame.
+///
+/// # Errors
+/// As [`export`]; and where it was stopped.
+pub fn export_until(
+    spec: &SceneSpec,
+    folder: &Path,
+    options: &ExportOptions,
+    stop: impl Fn() -> bool,
+) -> Result<Exported, ExportError> {
     let mut spec = spec.clone();
     if spec.seconds <= 0.0 {
         // The promises of a scene (crossings, fights) are made for a finite one.
@@ -138,6 +154,9 @@ pub fn export(spec: &SceneSpec, folder: &Path, options: &ExportOptions) -> Resul
     let mut scene = Scene::new(&spec);
     line(&mut lines, &scene.truth()).map_err(write(&truth))?;
     for index in 0..frames {
+        if stop() {
+            return Err(ExportError::Stopped(folder.to_path_buf()));
+        }
         let (picture, known) = scene.frame(index);
         line(&mut lines, &known).map_err(write(&truth))?;
         match &mut sink {
@@ -161,6 +180,20 @@ pub fn export(spec: &SceneSpec, folder: &Path, options: &ExportOptions) -> Resul
 fn line(out: &mut impl Write, value: &impl Serialize) -> std::io::Result<()> {
     serde_json::to_writer(&mut *out, value)?;
     out.write_all(b"\n")
+}
+
+/// The bytes of a tightly packed NV12 picture as GStreamer expects them where nothing else is said: it rounds strides
+/// up to 4 bytes.
+pub(super) fn plain_nv12(picture: &Picture) -> Vec<u8> {
+    let (luma, chroma) = (picture.plane(0), picture.plane(1));
+    let width = picture.size.width as usize;
+    let stride = width.next_multiple_of(4);
+    let mut bytes = Vec::with_capacity(stride * picture.size.height as usize * 3 / 2);
+    for row in luma.chunks_exact(width).chain(chroma.chunks_exact(picture.strides[1])) {
+        bytes.extend_from_slice(row);
+        bytes.resize(bytes.len().next_multiple_of(stride), 0);
+    }
+    bytes
 }
 
 enum Sink {
@@ -218,16 +251,7 @@ impl Encoder {
 
     fn push(&self, picture: &Picture, pts: u64, next: u64) -> Result<(), ExportError> {
         debug_assert!(picture.color.matrix != Matrix::Bt2020);
-        // GStreamer's default layout of NV12 rounds strides up to 4 bytes.
-        let (luma, chroma) = (picture.plane(0), picture.plane(1));
-        let width = picture.size.width as usize;
-        let stride = width.next_multiple_of(4);
-        let mut bytes = Vec::with_capacity(stride * picture.size.height as usize * 3 / 2);
-        for row in luma.chunks_exact(width).chain(chroma.chunks_exact(picture.strides[1])) {
-            bytes.extend_from_slice(row);
-            bytes.resize(bytes.len().next_multiple_of(stride), 0);
-        }
-        let mut buffer = gst::Buffer::from_mut_slice(bytes);
+        let mut buffer = gst::Buffer::from_mut_slice(plain_nv12(picture));
         if let Some(buffer) = buffer.get_mut() {
             buffer.set_pts(gst::ClockTime::from_nseconds(pts));
             buffer.set_duration(gst::ClockTime::from_nseconds(next - pts));

@@ -8,9 +8,10 @@ use std::sync::mpsc::Sender;
 
 use super::deliver::{self, Delivery, PluginSetup};
 use super::inbox::Message;
-use super::lane::Lane;
+use super::lane::{Lane, LaneError};
 use super::models::StreamModels;
 use super::outputs::Outputs;
+use super::pool::Pool;
 use super::reader::{AnySource, Credits, Reader};
 use super::scene_feed::SceneFeed;
 use super::status::SharedStatus;
@@ -19,10 +20,12 @@ use super::trace::Trace;
 use super::worker::{self, Worker};
 use crate::config::manifest::Domain;
 use crate::config::settings::Stream;
-use crate::flow::Tensor;
 use crate::ingest::{Source, SourceSpec};
 use crate::publish::messages::Labels;
 use crate::scene::SceneSpec;
+
+/// Frames between reader and outputs for each that may wait for models.
+const CREDITS: usize = 4;
 
 /// Why a stream cannot be built.
 #[derive(Debug, thiserror::Error)]
@@ -30,7 +33,7 @@ pub(super) enum BuildError {
     #[error(transparent)]
     Model(#[from] super::pool::PoolError),
     #[error(transparent)]
-    Preprocess(#[from] crate::preprocess::PreprocessError),
+    Lane(#[from] LaneError),
     #[error(transparent)]
     Source(#[from] crate::ingest::IngestError),
     #[error(transparent)]
@@ -39,9 +42,10 @@ pub(super) enum BuildError {
     Thread(#[from] std::io::Error),
 }
 
-/// Builds a stream's worker on this lane.
-pub(super) fn build<L: Lane<Tensor = Tensor>>(
+/// Builds a stream's worker on this lane, with the models as this lane has them.
+pub(super) fn build<L: Lane>(
     lane: L,
+    pool: &Pool<L::Tensor>,
     name: &Arc<str>,
     settings: &Stream,
     shared: &Shared,
@@ -50,7 +54,7 @@ pub(super) fn build<L: Lane<Tensor = Tensor>>(
 ) -> Result<(Worker<L>, Reader), BuildError> {
     let mut models = Vec::new();
     for (model, using) in &settings.models {
-        models.push((shared.pool.get(model)?, using.clone()));
+        models.push((pool.get(model)?, using.clone()));
     }
     let scene = settings.source.starts_with("scene:");
     let mut warnings = Vec::new();
@@ -77,6 +81,9 @@ pub(super) fn build<L: Lane<Tensor = Tensor>>(
     let outputs = Outputs::new(Arc::clone(name), &settings.outputs, shared.server.clone());
     let labelled = [(crate::telemetry::fields::STREAM, &**name)];
     let registry = &shared.registry;
+    // Of a rendered scene they never were there; of any other source they came and were let go.
+    let left_out = if scene { "stream_frames_left_out_total" } else { "stream_frames_dropped_total" };
+    let left_out = registry.counter(left_out, &labelled);
     let trace = settings.trace.as_ref().map(|path| Trace::start(path, name, &labels));
     let delivery = Delivery::new(
         Arc::clone(name),
@@ -90,20 +97,22 @@ pub(super) fn build<L: Lane<Tensor = Tensor>>(
             plugins: registry.histogram("stream_plugins_seconds", &labelled),
             outputs: registry.histogram("stream_outputs_seconds", &labelled),
             latency: registry.histogram("stream_latency_seconds", &labelled),
+            left_out: left_out.clone(),
         },
     );
     let stream_models = StreamModels::new(&lane, models, inbox.clone())?;
 
     let source = if scene {
         let spec = SceneSpec::parse(&settings.source)?;
-        let left_out = registry.counter("stream_frames_left_out_total", &labelled);
-        AnySource::Scene(Box::new(SceneFeed::new(name, spec, left_out)))
+        AnySource::Scene(Box::new(SceneFeed::new(name, spec, left_out.clone())))
     } else {
-        AnySource::Ingest(Box::new(Source::start(SourceSpec::from_settings(name, settings))?))
+        let mut spec = SourceSpec::from_settings(name, settings);
+        lane.decode_here(&mut spec, settings.in_flight * CREDITS);
+        AnySource::Ingest(Box::new(Source::start(spec)?))
     };
     // A live stream's frames go on to plugins and outputs while models lag: they need room behind those in flight.
-    let credits = Credits::new(settings.in_flight * 4);
-    let reader = Reader::start(name, source, inbox, Arc::clone(&credits))?;
+    let credits = Credits::new(settings.in_flight * CREDITS);
+    let reader = Reader::start(name, source, inbox, Arc::clone(&credits), left_out)?;
     let worker = Worker {
         name: Arc::clone(name),
         models: stream_models,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::inflight::Finished;
-use super::lane::Lane;
+use super::lane::{Lane, LaneError};
 use super::late::Late;
 use super::model::Model;
 use super::outputs::Outputs;
@@ -16,7 +16,7 @@ use super::status::SharedStatus;
 use super::trace::Trace;
 use super::worker::size_of;
 use crate::config::settings::{ModelUse, PluginUse, Sample, Stream};
-use crate::flow::{FrameMeta, Size, StreamInfo};
+use crate::flow::{FrameMeta, Recycle, Size, StreamInfo};
 use crate::plugins::{Host, PluginEvent, RowOutput, Signal, StreamContext, StreamModel, StreamPlugins};
 use crate::publish::PublishHandle;
 use crate::publish::messages::{EventRecord, Labels, ObjectsRecord, Timestamp};
@@ -34,6 +34,8 @@ pub(super) struct Meters {
     pub(super) outputs: Histogram,
     /// From the source's clock to the end of delivery.
     pub(super) latency: Histogram,
+    /// What the source left out; counted by the reader or the scene.
+    pub(super) left_out: Counter,
 }
 
 /// What is needed to build a stream's row of plugins, once the source's size and rate are known.
@@ -44,10 +46,10 @@ pub(super) struct PluginSetup {
 }
 
 impl PluginSetup {
-    pub(super) fn new(
+    pub(super) fn new<T: Recycle>(
         stream: &Arc<str>,
         settings: &Stream,
-        models: &[(Arc<Model>, ModelUse)],
+        models: &[(Arc<Model<T>>, ModelUse)],
         host: Arc<Host>,
     ) -> Self {
         let models = models
@@ -118,7 +120,15 @@ impl<L: Lane> Delivery<L> {
     }
 
     /// Takes a frame through plugins, publisher and outputs; clip scores that are due go with it.
-    pub(super) fn deliver(&mut self, lane: &L, finished: Finished<L::Pixels>, late: &mut Late) {
+    ///
+    /// # Errors
+    /// Where the lane cannot render it; everything else is done.
+    pub(super) fn deliver(
+        &mut self,
+        lane: &L,
+        finished: Finished<L::Pixels>,
+        late: &mut Late,
+    ) -> Result<(), LaneError> {
         let Finished { frame, mut runs, objects, mut scores } = finished;
         late.take(frame.meta.pts, &mut runs, &mut scores);
         let started = Instant::now();
@@ -141,7 +151,7 @@ impl<L: Lane> Delivery<L> {
         self.last = Some(frame.meta.clone());
         self.announce(&row);
         let started = Instant::now();
-        self.outputs.push(lane, &frame, size_of(&frame), &row, &self.labels);
+        let rendered = self.outputs.push(lane, &frame, size_of(&frame), &row, &self.labels);
         self.meters.outputs.record_duration(started.elapsed());
         self.meters.frames.inc();
         let now = Timestamp::now().0;
@@ -150,6 +160,7 @@ impl<L: Lane> Delivery<L> {
             self.times.pop_front();
         }
         self.times.push_back(Instant::now());
+        rendered
     }
 
     /// Tells the plugins, and publishes what they answer.
@@ -191,7 +202,7 @@ impl<L: Lane> Delivery<L> {
     }
 
     /// Brings the status up to date.
-    pub(super) fn refresh(&mut self, status: &SharedStatus) {
+    pub(super) fn refresh(&mut self, lane: &L, status: &SharedStatus) {
         let fps = match (self.times.front(), self.times.back()) {
             (Some(first), Some(last)) if self.times.len() > 1 && last.elapsed().as_secs_f64() < 2.0 => {
                 (self.times.len() - 1) as f64 / (*last - *first).as_secs_f64().max(1e-6)
@@ -200,14 +211,17 @@ impl<L: Lane> Delivery<L> {
         };
         let plugins = self.plugins.as_ref().map(StreamPlugins::status).unwrap_or_default();
         let outputs = self.outputs.status();
-        let edges = self.outputs.edges();
+        let edges = self.outputs.edges(lane);
+        let (encoded, not_encoded) = self.outputs.counts();
         status.update(|report| {
             // Whole numbers: a retained message that changes with every tick would drown the broker.
             report.status.fps = fps.round() as f32;
             report.frames = self.meters.frames.get();
+            report.dropped = self.meters.left_out.get();
+            (report.encoded, report.not_encoded) = (encoded, not_encoded);
             report.plugins = plugins;
             report.status.outputs = outputs;
-            report.status.edges.retain(|edge| edge.name == "decode");
+            report.status.edges.retain(|edge| !edge.name.starts_with("encode "));
             report.status.edges.extend(edges);
         });
         status.publish(&self.stream, &self.publish);

@@ -5,7 +5,7 @@ use std::sync::mpsc::SyncSender;
 use serde_json::Value;
 
 use super::inflight::Found;
-use crate::flow::{Frame, Picture, Run, Score, Size, StreamInfo};
+use crate::flow::{Decoded, Frame, Run, Score, Size, StreamInfo};
 
 /// One thing that happened.
 pub(super) enum Message {
@@ -49,7 +49,7 @@ pub(super) enum SourceEvent {
     /// The first frame is about to come, or the source is back.
     Started(StreamInfo),
     /// A frame.
-    Frame(Frame<Picture>),
+    Frame(Frame<Decoded>),
     /// Frames have another size from here on.
     Resized(Size),
     /// A live source is away; it is tried again.

@@ -9,6 +9,7 @@
 
 mod build;
 mod deliver;
+mod gpus;
 mod inbox;
 mod inflight;
 pub mod lane;
@@ -28,6 +29,7 @@ mod trace;
 mod worker;
 
 pub use deliver::record;
-pub use pool::{PoolError, check_model};
+pub use gpus::check_lane;
+pub use pool::{PoolError, check_model, find_model, model_dir};
 pub use status::Report;
 pub use supervisor::{Applied, Supervisor};

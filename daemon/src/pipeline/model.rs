@@ -1,17 +1,17 @@
 //! One inference thread a model: takes jobs from all streams, batches what may be batched, answers each.
 //!
-//! In: [`Job`]s with a tensor of batch length 1. Out: each job's `done` is called with what was found, or with why
+//! In: [`Job`]s with an input of batch length 1. Out: each job's `done` is called with what was found, or with why
 //! not. Owned by the model pool; stopping it answers what is queued and joins the thread. A failed run fails the
-//! jobs of that batch and nothing else.
+//! jobs of that batch and nothing else. What the inputs are, and what runs them, is the lane's.
 
-use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::lane::Feed;
-use crate::flow::{Lent, Letterbox, Objects, Run, Score, Tensor, TensorData};
-use crate::infer::{ModelDir, Session};
+use super::lane::{Engine, Feed, Opened};
+use crate::flow::{Lent, Letterbox, Objects, Recycle, Run, Score, Tensor};
+use crate::infer::ModelDir;
 use crate::postprocess::Decoder;
 use crate::telemetry::{Counter, Histogram, Registry};
 
@@ -24,64 +24,61 @@ pub enum Answer {
     Scores(Vec<Score>),
 }
 
-/// One tensor for a model.
-pub struct Job {
-    /// Batch length 1. Its memory goes back as soon as the model has run.
-    pub tensor: Lent<Tensor>,
+/// What a model looks at. Its memory goes back as soon as the model has run.
+pub enum Input<T: Recycle> {
+    /// One frame's tensor, batch length 1.
+    Frame(Lent<T>),
+    /// The tensors of a window's frames, the oldest first.
+    Window(Vec<Arc<Lent<T>>>),
+}
+
+/// One input for a model.
+pub struct Job<T: Recycle> {
+    /// Batch length 1.
+    pub input: Input<T>,
     /// How its pixels lie in the source.
     pub letterbox: Letterbox,
     /// What ran: index of the model in the stream's order and the span of stream time, written into the results.
     pub run: Run,
     /// Called once, on the inference thread: it must only hand the answer on.
-    pub done: Box<dyn FnOnce(Result<Answer, String>) + Send>,
+    pub done: Done,
 }
 
+/// Hands an answer on.
+pub type Done = Box<dyn FnOnce(Result<Answer, String>) + Send>;
+
 /// A model that is loaded, and its thread.
-pub struct Model {
+pub struct Model<T: Recycle> {
     /// Name in the configuration.
     pub name: String,
     /// Manifest, labels, file.
     pub dir: ModelDir,
     /// What it wants to be fed.
     pub feed: Feed,
-    jobs: Mutex<Option<Sender<Job>>>,
+    /// What runs it, and whether that costs a copy between host and GPU.
+    pub edge: (String, bool),
+    jobs: Mutex<Option<Sender<Job<T>>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// How batches are made.
-#[derive(Debug, Clone, Copy)]
-pub struct Batching {
-    /// Jobs in one run at most; 1 where the model's batch axis is fixed.
-    pub most: usize,
-    /// How long the first job waits for others.
-    pub wait: Duration,
-}
-
-impl Model {
-    /// Starts the thread of an opened session.
+impl<T: Recycle + Send + Sync + 'static> Model<T> {
+    /// Starts the thread of an opened model.
     ///
     /// # Errors
     /// Where no thread can be started.
     pub fn start(
         name: &str,
         dir: ModelDir,
-        session: Session,
-        decoder: Decoder,
-        batching: Batching,
+        opened: Opened<T>,
+        wait: Duration,
         registry: &Registry,
     ) -> std::io::Result<Self> {
-        let feed = Feed {
-            manifest: dir.manifest.clone(),
-            size: session.input().size,
-            element: session.input().element,
-        };
+        let Opened { engine, feed, batch, edge, .. } = opened;
         let (jobs, queue) = channel();
         let labels = [(crate::telemetry::fields::MODEL, name)];
         let worker = Worker {
-            session,
-            decoder,
-            batching,
-            batch: Tensor::default(),
+            engine,
+            batching: Batching { most: batch, wait },
             seconds: registry.histogram("infer_seconds", &labels),
             runs: registry.counter("infer_runs_total", &labels),
             frames: registry.counter("infer_frames_total", &labels),
@@ -93,13 +90,14 @@ impl Model {
             name: name.to_owned(),
             dir,
             feed,
+            edge,
             jobs: Mutex::new(Some(jobs)),
             thread: Mutex::new(Some(thread)),
         })
     }
 
     /// Queues a job. A job for a model that has stopped is answered at once with an error.
-    pub fn submit(&self, job: Job) {
+    pub fn submit(&self, job: Job<T>) {
         let jobs = self.jobs.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let refused = match jobs.as_ref() {
             Some(jobs) => jobs.send(job).err().map(|error| error.0),
@@ -113,58 +111,72 @@ impl Model {
 
     /// Answers what is queued, and joins the thread.
     pub fn stop(&self) {
-        drop(self.jobs.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take());
-        let thread = self.thread.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
-        if let Some(thread) = thread
-            && thread.join().is_err()
-        {
-            tracing::error!(model = %self.name, "the inference thread panicked");
-        }
+        stop(&self.name, &self.jobs, &self.thread);
     }
 }
 
-impl Drop for Model {
+impl<T: Recycle> Drop for Model<T> {
     fn drop(&mut self) {
-        self.stop();
+        stop(&self.name, &self.jobs, &self.thread);
     }
 }
 
-struct Worker {
-    session: Session,
-    decoder: Decoder,
+fn stop<J>(name: &str, jobs: &Mutex<Option<Sender<J>>>, thread: &Mutex<Option<JoinHandle<()>>>) {
+    drop(jobs.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take());
+    let thread = thread.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+    if let Some(thread) = thread
+        && thread.join().is_err()
+    {
+        tracing::error!(model = %name, "the inference thread panicked");
+    }
+}
+
+/// How batches are made.
+#[derive(Debug, Clone, Copy)]
+struct Batching {
+    /// Jobs in one run at most; 1 where the model's batch axis is fixed.
+    most: usize,
+    /// How long the first job waits for others.
+    wait: Duration,
+}
+
+struct Worker<T: Recycle> {
+    engine: Box<dyn Engine<T>>,
     batching: Batching,
-    /// Where the tensors of a batch are put side by side.
-    batch: Tensor,
     seconds: Histogram,
     runs: Counter,
     frames: Counter,
     failures: Counter,
 }
 
-impl Worker {
-    fn run(mut self, queue: &Receiver<Job>) {
+impl<T: Recycle> Worker<T> {
+    fn run(mut self, queue: &Receiver<Job<T>>) {
         while let Ok(first) = queue.recv() {
             let jobs = self.gather(first, queue);
             let started = Instant::now();
-            let outputs = self.session.run(stack(&jobs, &mut self.batch));
+            let (inputs, asked): (Vec<_>, Vec<_>) = jobs
+                .into_iter()
+                .map(|Job { input, letterbox, run, done }| (input, (letterbox, run, done)))
+                .unzip();
+            let outcome = self.engine.run(&inputs);
             self.seconds.record_duration(started.elapsed());
             self.runs.inc();
-            self.frames.add(jobs.len() as u64);
-            if outputs.is_err() {
+            self.frames.add(asked.len() as u64);
+            if outcome.is_err() {
                 self.failures.inc();
             }
-            for (index, Job { tensor, letterbox, run, done }) in jobs.into_iter().enumerate() {
-                // Before the answer, which lets the next frame in.
-                drop(tensor);
-                done(match &outputs {
-                    Ok(outputs) => Ok(answer(&mut self.decoder, outputs, index, &letterbox, run)),
-                    Err(error) => Err(error.to_string()),
+            // Before the answers, which let the next frames in.
+            drop(inputs);
+            for (index, (letterbox, run, done)) in asked.into_iter().enumerate() {
+                done(match &outcome {
+                    Ok(()) => self.engine.answer(index, &letterbox, run),
+                    Err(error) => Err(error.clone()),
                 });
             }
         }
     }
 
-    fn gather(&self, first: Job, queue: &Receiver<Job>) -> Vec<Job> {
+    fn gather(&self, first: Job<T>, queue: &Receiver<Job<T>>) -> Vec<Job<T>> {
         let mut jobs = vec![first];
         let until = Instant::now() + self.batching.wait;
         while jobs.len() < self.batching.most {
@@ -177,7 +189,8 @@ impl Worker {
     }
 }
 
-fn answer(
+/// What a decoder makes of one batch entry of a model's outputs.
+pub(super) fn answer(
     decoder: &mut Decoder,
     outputs: &[Tensor],
     entry: usize,
@@ -192,58 +205,4 @@ fn answer(
     let mut scores = Vec::new();
     decoder.scores(outputs, entry, run.model, run.begin, run.end, &mut scores);
     Answer::Scores(scores)
-}
-
-/// Tensors of batch length 1, and of one shape, as one batch, put together in `batch`. A single one is used as it is.
-fn stack<'a>(jobs: &'a [Job], batch: &'a mut Tensor) -> &'a Tensor {
-    if let [only] = jobs {
-        return &only.tensor;
-    }
-    for (index, Job { tensor, .. }) in jobs.iter().enumerate() {
-        let first = index == 0;
-        match (&mut batch.data, &tensor.data) {
-            (TensorData::F32(all), TensorData::F32(more)) => append(all, first, more),
-            (TensorData::F16(all), TensorData::F16(more)) => append(all, first, more),
-            (TensorData::U8(all), TensorData::U8(more)) => append(all, first, more),
-            // The first batch of all: one model has one element type.
-            (all, one) => all.clone_from(one),
-        }
-        batch.shape.clone_from(&tensor.shape);
-    }
-    if let Some(entries) = batch.shape.first_mut() {
-        *entries = jobs.len();
-    }
-    batch
-}
-
-/// The first in place of what was there, the others behind it.
-fn append<T: Copy>(all: &mut Vec<T>, first: bool, more: &[T]) {
-    if first {
-        all.clear();
-    }
-    all.extend_from_slice(more);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::flow::Rect;
-
-    #[test]
-    fn tensors_are_stacked_along_the_batch_axis() {
-        let job = |value: f32| Job {
-            tensor: Tensor::new(vec![1, 2], TensorData::F32(vec![value, value + 1.0])).into(),
-            letterbox: Letterbox { source: Rect::default(), target: Rect::default() },
-            run: Run { model: 0, begin: 0, end: 0 },
-            done: Box::new(|_| {}),
-        };
-        let mut batch = Tensor::zeros(crate::flow::ElementType::U8, &[5]);
-        // The second time the batch's memory is used again.
-        for start in [1.0, 2.0] {
-            let all = stack(&[job(start), job(3.0), job(5.0)], &mut batch).clone();
-            assert_eq!(all.shape, [3, 2]);
-            assert_eq!(all.as_f32().unwrap(), [start, start + 1.0, 3.0, 4.0, 5.0, 6.0]);
-        }
-        assert_eq!(stack(&[job(7.0)], &mut batch).as_f32().unwrap(), [7.0, 8.0]);
-    }
 }

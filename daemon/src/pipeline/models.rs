@@ -8,24 +8,24 @@ use std::sync::mpsc::Sender;
 
 use super::inbox::Message;
 use super::inflight::Found;
-use super::lane::Lane;
-use super::model::{Answer, Job, Model};
+use super::lane::{Lane, LaneError};
+use super::model::{Answer, Input, Job, Model};
 use super::sampler::Sampler;
 use crate::config::manifest::Task;
 use crate::config::settings::{ModelUse, Sample};
-use crate::flow::{Frame, Rect, Run, Size, Spares, Tensor};
+use crate::flow::{Frame, Rect, Run, Size, Spares};
 use crate::infer::WindowBuilder;
-use crate::preprocess::PreprocessError;
+use crate::publish::messages::Edge;
 
 /// One model as one stream uses it.
 struct Use<L: Lane> {
     index: u32,
-    model: Arc<Model>,
+    model: Arc<Model<L::Tensor>>,
     sampler: Sampler,
     preprocess: L::Preprocess,
     /// Tensors that the model is done with.
     spares: Spares<L::Tensor>,
-    window: Option<WindowBuilder>,
+    window: Option<WindowBuilder<L::Tensor>>,
     /// Clip windows on their way; a live stream whose windows pile up skips new ones.
     windows_in_flight: Arc<std::sync::atomic::AtomicUsize>,
     failed: bool,
@@ -37,16 +37,16 @@ pub(super) struct StreamModels<L: Lane> {
     inbox: Sender<Message>,
 }
 
-impl<L: Lane<Tensor = Tensor>> StreamModels<L> {
+impl<L: Lane> StreamModels<L> {
     /// The models in the stream's order (by name: their index in `runs`, `objects` and `scores`).
     ///
     /// # Errors
     /// Where a manifest asks for something the lane cannot do.
     pub(super) fn new(
         lane: &L,
-        models: Vec<(Arc<Model>, ModelUse)>,
+        models: Vec<(Arc<Model<L::Tensor>>, ModelUse)>,
         inbox: Sender<Message>,
-    ) -> Result<Self, PreprocessError> {
+    ) -> Result<Self, LaneError> {
         let uses = models
             .into_iter()
             .enumerate()
@@ -59,13 +59,13 @@ impl<L: Lane<Tensor = Tensor>> StreamModels<L> {
                     sampler: Sampler::new(sample),
                     preprocess: lane.preprocessor(&model.feed)?,
                     spares: Spares::default(),
-                    window: window.map(|window| WindowBuilder::new(window, model.feed.manifest.input.layout)),
+                    window: window.map(WindowBuilder::new),
                     windows_in_flight: Arc::default(),
                     failed: false,
                     model,
                 })
             })
-            .collect::<Result<_, PreprocessError>>()?;
+            .collect::<Result<_, LaneError>>()?;
         Ok(Self { uses, inbox })
     }
 
@@ -75,13 +75,16 @@ impl<L: Lane<Tensor = Tensor>> StreamModels<L> {
     /// and the reader waits for a clip model as for any other.
     /// `busy`: too much is in flight for a live stream; nothing that holds the frame back is started, and what
     /// would have been is counted in the second number.
+    ///
+    /// # Errors
+    /// Where the lane cannot go on with the stream.
     pub(super) fn submit(
         &mut self,
         lane: &L,
         frame: &Frame<L::Pixels>,
         live: bool,
         busy: bool,
-    ) -> (usize, usize) {
+    ) -> Result<(usize, usize), LaneError> {
         let (mut waiting, mut skipped) = (0, 0);
         let size = Size::new(frame.meta.width, frame.meta.height);
         for model in &mut self.uses {
@@ -104,6 +107,7 @@ impl<L: Lane<Tensor = Tensor>> StreamModels<L> {
             let (rect, mut tensor) = (Rect::of_size(size), model.spares.lend());
             let letterbox = match lane.preprocess(&mut model.preprocess, &frame.pixels, &rect, &mut tensor) {
                 Ok(letterbox) => letterbox,
+                Err(error @ LaneError::Stream(_)) => return Err(error),
                 Err(error) => {
                     if !std::mem::replace(&mut model.failed, true) {
                         tracing::error!(stream = %frame.meta.stream, model = %model.model.name, %error,
@@ -131,18 +135,28 @@ impl<L: Lane<Tensor = Tensor>> StreamModels<L> {
                     // A worker that has gone needs no answer.
                     let _ = inbox.send(Message::Clip { run, scores: answer, holds });
                 });
-                model.model.submit(Job { tensor: ready.tensor, letterbox, run, done });
+                model.model.submit(Job { input: Input::Window(ready.frames), letterbox, run, done });
             } else {
                 let run = Run { model: index, begin: pts, end: pts };
                 let done = Box::new(move |answer: Result<Answer, String>| {
                     let found = answer.map(found);
                     let _ = inbox.send(Message::Found { index: frame_index, model: index, found });
                 });
-                model.model.submit(Job { tensor, letterbox, run, done });
+                model.model.submit(Job { input: Input::Frame(tensor), letterbox, run, done });
                 waiting += 1;
             }
         }
-        (waiting, skipped)
+        Ok((waiting, skipped))
+    }
+
+    /// What runs each model.
+    pub(super) fn edges(&self) -> Vec<Edge> {
+        let edge = |(by, copies): &(String, bool), name: &str| Edge {
+            name: format!("infer {name}"),
+            by: by.clone(),
+            copies: *copies,
+        };
+        self.uses.iter().map(|model| edge(&model.model.edge, &model.model.name)).collect()
     }
 
     /// Forgets unfinished windows: the source was lost, or what it shows changed.

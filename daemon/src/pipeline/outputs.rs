@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use super::lane::Lane;
+use super::lane::{Lane, LaneError};
 use super::overlay::Banners;
 use crate::config::settings::VideoOutput;
 use crate::encode::{OutputSpec, RtspHandle, Target, VideoOut};
@@ -23,6 +23,8 @@ struct Output<L: Lane> {
     /// Made when the source's size and rate are known.
     out: Option<VideoOut>,
     render: Option<L::Render>,
+    /// Its encoder takes pictures in video memory.
+    on_gpu: bool,
     error: Option<String>,
 }
 
@@ -50,6 +52,7 @@ impl<L: Lane> Outputs<L> {
                 settings: settings.clone(),
                 out: None,
                 render: None,
+                on_gpu: false,
                 error: None,
             })
             .collect();
@@ -82,6 +85,9 @@ impl<L: Lane> Outputs<L> {
     }
 
     /// Renders and encodes one frame for every output.
+    ///
+    /// # Errors
+    /// Where the lane cannot render it.
     pub(super) fn push(
         &mut self,
         lane: &L,
@@ -89,10 +95,10 @@ impl<L: Lane> Outputs<L> {
         size: Size,
         row: &RowOutput,
         labels: &[Labels],
-    ) {
+    ) -> Result<(), LaneError> {
         self.banners.take(row, frame.meta.pts);
         if self.outputs.is_empty() {
-            return;
+            return Ok(());
         }
         for (entry, view) in &row.views {
             self.views.insert(format!("{entry}/{}", view.camera), view.bounds);
@@ -102,7 +108,7 @@ impl<L: Lane> Outputs<L> {
             .iter()
             .any(|output| output.settings.overlay)
             .then(|| self.banners.overlay(&self.stream, row, labels));
-        let Some(info) = &self.info else { return };
+        let Some(info) = &self.info else { return Ok(()) };
         for output in &mut self.outputs {
             if output.out.is_none() && output.error.is_none() {
                 open(lane, &self.stream, output, info, size, self.server.as_ref());
@@ -115,9 +121,12 @@ impl<L: Lane> Outputs<L> {
             let view = output.settings.view.as_ref().and_then(|view| self.views.get(view)).copied();
             let view = view.unwrap_or_else(|| Rect::of_size(size));
             let overlay = overlay.as_ref().filter(|_| output.settings.overlay);
-            let picture = lane.render(render, &frame.pixels, view, overlay);
-            out.push(picture, frame.meta.pts);
+            match lane.render(render, &frame.pixels, view, overlay)? {
+                Some(picture) => out.push(picture, frame.meta.pts),
+                None => out.skip(),
+            }
         }
+        Ok(())
     }
 
     /// What each output does.
@@ -144,16 +153,18 @@ impl<L: Lane> Outputs<L> {
             .collect()
     }
 
+    /// Pictures encoded, and those dropped because an output was away or too slow, over all outputs.
+    pub(super) fn counts(&self) -> (u64, u64) {
+        let all = self.outputs.iter().filter_map(|output| output.out.as_ref()).map(VideoOut::status);
+        all.fold((0, 0), |(encoded, not), it| (encoded + it.frames, not + it.dropped))
+    }
+
     /// Encoders, as edges of the lane.
-    pub(super) fn edges(&self) -> Vec<Edge> {
+    pub(super) fn edges(&self, lane: &L) -> Vec<Edge> {
         self.outputs
             .iter()
-            .filter(|output| output.out.is_some())
-            .map(|output| Edge {
-                name: format!("encode {}", output.name),
-                by: "x264enc".into(),
-                copies: false,
-            })
+            .filter_map(|output| Some((&output.name, output.out.as_ref()?.status(), output.on_gpu)))
+            .map(|(name, status, on_gpu)| lane.encode_edge(name, &status.encoder, on_gpu))
             .collect()
     }
 
@@ -189,19 +200,23 @@ fn open<L: Lane>(
             return;
         }
     };
-    let spec = OutputSpec {
+    let mut spec = OutputSpec {
         stream: stream.to_string(),
         name: output.name.clone(),
         target,
         size,
         rate: info.rate,
+        codec: settings.codec,
         bitrate: settings.bitrate.map(|bitrate| bitrate.0),
         keyframe_seconds: settings.keyframe_seconds,
         realtime: info.live,
+        gpu: None,
     };
+    lane.encode_here(&mut spec);
     match VideoOut::open(spec) {
         Ok(out) => {
-            output.render = Some(lane.renderer(size));
+            output.on_gpu = out.prefers_gpu();
+            output.render = Some(lane.renderer(size, output.on_gpu));
             output.out = Some(out);
         }
         Err(error) => {

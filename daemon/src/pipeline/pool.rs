@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::model::{Batching, Model};
+use super::lane::{CpuLoader, Loader, Order};
+use super::model::Model;
 use crate::config::Settings;
 use crate::config::settings::{Infer, Model as ModelSettings};
-use crate::infer::{ModelDir, Runtime, Session, SessionOptions};
-use crate::postprocess::{Decoder, ModelInfo};
+use crate::flow::Recycle;
+use crate::infer::{ModelDir, Runtime, SessionOptions};
 use crate::telemetry::Registry;
 
 /// Why a model cannot be used.
@@ -38,14 +39,14 @@ pub enum PoolError {
     },
 }
 
-type Slot = Arc<Mutex<Option<(ModelSettings, Arc<Model>)>>>;
+type Slot<T> = Arc<Mutex<Option<(ModelSettings, Arc<Model<T>>)>>>;
 
 /// Loads a model as a stream would; what it is, in a line.
 ///
 /// # Errors
 /// Why it cannot be used.
 pub fn check_model(settings: &Settings, name: &str) -> Result<String, PoolError> {
-    let model = Pool::new(settings, Registry::new()).get(name)?;
+    let model = Pool::new(settings, Registry::new(), Box::new(CpuLoader)).get(name)?;
     let feed = &model.feed;
     Ok(format!(
         "{}  {:?} {} {:?}  {} labels",
@@ -57,17 +58,37 @@ pub fn check_model(settings: &Settings, name: &str) -> Result<String, PoolError>
     ))
 }
 
-/// The models of the box.
-pub(super) struct Pool {
-    settings: Mutex<(BTreeMap<String, ModelSettings>, Vec<PathBuf>, Infer)>,
-    /// One lock a model: two streams that want the same model wait for one load, others do not wait.
-    slots: Mutex<HashMap<String, Slot>>,
-    registry: Registry,
+/// The folder of a model, as a stream would find it.
+///
+/// # Errors
+/// Where it is nowhere.
+pub fn find_model(settings: &Settings, name: &str) -> Result<PathBuf, PoolError> {
+    let path = settings.models.get(name).map(|model| model.path.as_path()).unwrap_or(Path::new(name));
+    find(name, path, &settings.paths.models)
 }
 
-impl Pool {
-    pub(super) fn new(settings: &Settings, registry: Registry) -> Self {
-        Self { settings: Mutex::new(parts(settings)), slots: Mutex::default(), registry }
+/// The folder of a model, read: its manifest and labels; the graph is not opened.
+///
+/// # Errors
+/// Where it is nowhere, or its manifest is wrong.
+pub fn model_dir(settings: &Settings, name: &str) -> Result<ModelDir, PoolError> {
+    let path = settings.models.get(name).map(|model| model.path.clone()).unwrap_or_default();
+    let folder = find(name, &path, &settings.paths.models)?;
+    ModelDir::open(&folder).map_err(|error| PoolError::Load { name: name.to_owned(), source: error.into() })
+}
+
+/// The models of the box, as one lane has them.
+pub(super) struct Pool<T: Recycle> {
+    settings: Mutex<Parts>,
+    /// One lock a model: two streams that want the same model wait for one load, others do not wait.
+    slots: Mutex<HashMap<String, Slot<T>>>,
+    registry: Registry,
+    loader: Box<dyn Loader<T>>,
+}
+
+impl<T: Recycle + Send + Sync + 'static> Pool<T> {
+    pub(super) fn new(settings: &Settings, registry: Registry, loader: Box<dyn Loader<T>>) -> Self {
+        Self { settings: Mutex::new(parts(settings)), slots: Mutex::default(), registry, loader }
     }
 
     /// Takes over changed settings; models that run stay as long as a stream holds them.
@@ -78,8 +99,9 @@ impl Pool {
     }
 
     /// The model of that name, loaded where it is not.
-    pub(super) fn get(&self, name: &str) -> Result<Arc<Model>, PoolError> {
-        let (models, folders, infer) = self.settings.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    pub(super) fn get(&self, name: &str) -> Result<Arc<Model<T>>, PoolError> {
+        let Parts { models, folders, infer, cache } =
+            self.settings.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let Some(settings) = models.get(name) else {
             return Err(PoolError::NotFound {
                 name: name.to_owned(),
@@ -99,7 +121,7 @@ impl Pool {
         }
         let folder = find(name, &settings.path, &folders)?;
         let model = self
-            .load(name, &folder, settings, &infer)
+            .load(name, &folder, settings, &infer, &cache)
             .map_err(|source| PoolError::Load { name: name.to_owned(), source })?;
         let model = Arc::new(model);
         *slot = Some((settings.clone(), Arc::clone(&model)));
@@ -112,26 +134,18 @@ impl Pool {
         folder: &Path,
         settings: &ModelSettings,
         infer: &Infer,
-    ) -> Result<Model, Box<dyn std::error::Error + Send + Sync>> {
+        cache: &Path,
+    ) -> Result<Model<T>, Box<dyn std::error::Error + Send + Sync>> {
         let runtime = Runtime::load(infer.library.as_deref())?;
         let mut dir = ModelDir::open(folder)?;
         let threads = if settings.threads == 0 { infer.threads } else { settings.threads };
-        let session = Session::open(&runtime, &dir, SessionOptions { threads, batch: settings.batch })?;
-        // What the manifest leaves to the graph's metadata is known by now.
-        dir.labels = session.labels().to_vec();
-        let decoder = Decoder::new(&ModelInfo {
-            decoder: &dir.manifest.output,
-            labels: &dir.labels,
-            keep: &dir.manifest.keep,
-            input: session.input().size,
-            names: session.output_names(),
-            outputs: session.outputs(),
-            threshold: settings.threshold,
-        })?;
-        let batching = Batching { most: session.batch(), wait: Duration::from_millis(infer.batch_wait_ms) };
-        let (threads, batch) = (session.threads(), batching.most);
-        tracing::info!(model = name, folder = %folder.display(), threads, batch, "model loaded");
-        Ok(Model::start(name, dir, session, decoder, batching, &self.registry)?)
+        let options = SessionOptions { threads, batch: settings.batch };
+        let order = Order { name, options, threshold: settings.threshold, infer, cache };
+        let opened = self.loader.open(&runtime, &mut dir, &order)?;
+        let (threads, batch, by) = (opened.threads, opened.batch, &opened.edge.0);
+        tracing::info!(model = name, folder = %folder.display(), by, threads, batch, "model loaded");
+        let wait = Duration::from_millis(infer.batch_wait_ms);
+        Ok(Model::start(name, dir, opened, wait, &self.registry)?)
     }
 
     /// Stops every model's thread.
@@ -144,8 +158,22 @@ impl Pool {
     }
 }
 
-fn parts(settings: &Settings) -> (BTreeMap<String, ModelSettings>, Vec<PathBuf>, Infer) {
-    (settings.models.clone(), settings.paths.models.clone(), settings.infer.clone())
+/// What the pool needs of the settings.
+#[derive(Clone)]
+struct Parts {
+    models: BTreeMap<String, ModelSettings>,
+    folders: Vec<PathBuf>,
+    infer: Infer,
+    cache: PathBuf,
+}
+
+fn parts(settings: &Settings) -> Parts {
+    Parts {
+        models: settings.models.clone(),
+        folders: settings.paths.models.clone(),
+        infer: settings.infer.clone(),
+        cache: settings.paths.cache.clone(),
+    }
 }
 
 fn find(name: &str, path: &Path, folders: &[PathBuf]) -> Result<PathBuf, PoolError> {

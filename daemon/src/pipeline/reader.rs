@@ -14,6 +14,7 @@ use super::inbox::{Message, SourceEvent};
 use super::scene_feed::SceneFeed;
 use crate::ingest::{Next, Source};
 use crate::scene::LiveStop;
+use crate::telemetry::Counter;
 
 /// How long one look at the source may block; the delay with which a stop is noticed.
 const LOOK: Duration = Duration::from_millis(100);
@@ -65,7 +66,7 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// Starts reading.
+    /// Starts reading. What an ingest source leaves out is counted in `left_out`; a scene counts for itself.
     ///
     /// # Errors
     /// Where no thread can be started.
@@ -74,6 +75,7 @@ impl Reader {
         source: AnySource,
         inbox: Sender<Message>,
         credits: Arc<Credits>,
+        left_out: Counter,
     ) -> std::io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
@@ -83,7 +85,7 @@ impl Reader {
         };
         let thread = std::thread::Builder::new()
             .name(format!("read {stream}"))
-            .spawn(move || read(source, &inbox, &credits, &stopped))?;
+            .spawn(move || read(source, &inbox, &credits, &left_out, &stopped))?;
         Ok(Self { stop, scene, thread: Some(thread) })
     }
 
@@ -121,8 +123,14 @@ fn from_ingest(next: Next) -> Option<SourceEvent> {
     })
 }
 
-fn read(mut source: AnySource, inbox: &Sender<Message>, credits: &Credits, stop: &AtomicBool) {
-    let mut credit = false;
+fn read(
+    mut source: AnySource,
+    inbox: &Sender<Message>,
+    credits: &Credits,
+    left_out: &Counter,
+    stop: &AtomicBool,
+) {
+    let (mut credit, mut counted) = (false, 0);
     while !stop.load(Ordering::Acquire) {
         if !credit {
             credit = credits.take(LOOK);
@@ -134,6 +142,11 @@ fn read(mut source: AnySource, inbox: &Sender<Message>, credits: &Credits, stop:
             AnySource::Ingest(source) => from_ingest(source.next(LOOK)),
             AnySource::Scene(scene) => Some(scene.next()),
         };
+        if let AnySource::Ingest(source) = &source {
+            let now = source.left_out();
+            left_out.add(now - counted);
+            counted = now;
+        }
         let Some(event) = event else { continue };
         credit = !matches!(event, SourceEvent::Frame(_));
         let last = matches!(event, SourceEvent::Ended | SourceEvent::Failed(_));

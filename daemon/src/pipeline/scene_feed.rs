@@ -4,7 +4,7 @@
 //! gap. Owned by the stream's reader, on whose thread it renders.
 
 use super::inbox::SourceEvent;
-use crate::flow::{PixelFormat, StreamInfo};
+use crate::flow::{Decoded, Frame, PixelFormat, StreamInfo};
 use crate::scene::{LiveScene, LiveStop, SceneSpec};
 use crate::telemetry::Counter;
 
@@ -43,6 +43,7 @@ impl SceneFeed {
                 format: PixelFormat::Nv12,
                 codec: None,
                 decoder: "rendered".into(),
+                on_gpu: false,
                 live: true,
             });
         };
@@ -52,7 +53,7 @@ impl SceneFeed {
         if frame.meta.gap < GAP {
             frame.meta.gap = 0;
         }
-        SourceEvent::Frame(frame)
+        SourceEvent::Frame(Frame { meta: frame.meta, pixels: Decoded::Host(frame.pixels) })
     }
 }
 

@@ -19,6 +19,10 @@ pub struct Report {
     pub skipped: u64,
     /// Frames that the source dropped before the worker saw them.
     pub dropped: u64,
+    /// Pictures that its outputs encoded.
+    pub encoded: u64,
+    /// Pictures that were to be encoded and were dropped: an output was away or too slow.
+    pub not_encoded: u64,
     /// Plugin entries.
     pub plugins: Vec<crate::plugins::EntryStatus>,
 }
@@ -35,6 +39,7 @@ impl SharedStatus {
             since: Timestamp::now(),
             source: source.to_owned(),
             lane: lane.to_owned(),
+            lane_reason: None,
             edges: Vec::new(),
             size: None,
             fps: 0.0,
@@ -43,7 +48,15 @@ impl SharedStatus {
             warnings: Vec::new(),
             outputs: Vec::new(),
         };
-        Self(Arc::new(Mutex::new(Report { status, frames: 0, skipped: 0, dropped: 0, plugins: Vec::new() })))
+        Self(Arc::new(Mutex::new(Report {
+            status,
+            frames: 0,
+            skipped: 0,
+            dropped: 0,
+            encoded: 0,
+            not_encoded: 0,
+            plugins: Vec::new(),
+        })))
     }
 
     /// A copy of it.

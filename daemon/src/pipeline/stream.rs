@@ -4,14 +4,16 @@
 //! then joined. A panic in the stream's rooms fails the stream alone.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::build::build;
+use super::build::{BuildError, build};
+use super::gpus::{Choice, Wish};
 use super::inbox::Message;
-use super::lane::{Cpu, Lane};
+use super::lane::{Cpu, Cuda, Lane};
+use super::pool::Pool;
 use super::status::SharedStatus;
 use super::supervisor::Shared;
 use super::worker::Ending;
@@ -77,12 +79,18 @@ impl Stop {
 
 impl StreamHandle {
     /// Starts a stream; one that is not enabled only says so.
-    pub(super) fn start(name: &str, settings: Stream, enabled: bool, shared: Arc<Shared>) -> Self {
+    pub(super) fn start(
+        name: &str,
+        settings: Stream,
+        wish: Wish,
+        enabled: bool,
+        shared: Arc<Shared>,
+    ) -> Self {
         let source = crate::ingest::Location::parse(&settings.source).map_or_else(
             |_| settings.source.split('@').next_back().unwrap_or_default().to_owned(),
             |at| at.to_string(),
         );
-        let status = SharedStatus::new(&source, Cpu::NAME);
+        let status = SharedStatus::new(&source, "unknown");
         let stop = Arc::new(Stop::default());
         let mut handle = Self { name: name.to_owned(), status, stop, thread: None };
         if !enabled {
@@ -92,6 +100,7 @@ impl StreamHandle {
         let life = Life {
             name: Arc::from(name),
             settings,
+            wish,
             shared: Arc::clone(&shared),
             status: handle.status.clone(),
             stop: Arc::clone(&handle.stop),
@@ -135,6 +144,7 @@ impl StreamHandle {
 struct Life {
     name: Arc<str>,
     settings: Stream,
+    wish: Wish,
     shared: Arc<Shared>,
     status: SharedStatus,
     stop: Arc<Stop>,
@@ -181,10 +191,50 @@ impl Life {
         if self.stop.asked() {
             return Ending::Stopped;
         }
-        let built = build(Cpu, &self.name, &self.settings, &self.shared, &self.status, inbox);
-        match built {
-            Ok((worker, reader)) => worker.run(&messages, reader),
-            Err(error) => Ending::Failed(format!("failed to open stream {}: {error}", self.name)),
+        let outcome = match self.shared.gpus.choose(self.wish) {
+            Ok(Choice::Cpu(why)) => {
+                self.takes(Cpu::NAME, why);
+                self.on(Cpu, &self.shared.cpu, inbox, &messages)
+            }
+            Ok(Choice::Cuda(gpu, why)) => {
+                self.takes(Cuda::NAME, why);
+                Cuda::new(&gpu.shared, &self.name, &self.shared.registry)
+                    .map_err(BuildError::from)
+                    .and_then(|lane| self.on(lane, &gpu.models, inbox, &messages))
+            }
+            Err(why) => return Ending::Failed(why),
+        };
+        outcome
+            .unwrap_or_else(|error| Ending::Failed(format!("failed to open stream {}: {error}", self.name)))
+    }
+
+    fn on<L: Lane>(
+        &self,
+        lane: L,
+        pool: &Pool<L::Tensor>,
+        inbox: Sender<Message>,
+        messages: &Receiver<Message>,
+    ) -> Result<Ending, BuildError> {
+        let (worker, reader) =
+            build(lane, pool, &self.name, &self.settings, &self.shared, &self.status, inbox)?;
+        Ok(worker.run(messages, reader))
+    }
+
+    /// Says in log, status and metrics which lane the stream takes, and why.
+    fn takes(&self, lane: &'static str, why: String) {
+        for name in [Cpu::NAME, Cuda::NAME] {
+            let labels = [(crate::telemetry::fields::STREAM, &*self.name), ("lane", name)];
+            self.shared.registry.gauge("stream_lane", &labels).set(f64::from(u8::from(name == lane)));
+        }
+        let mut known = false;
+        self.status.update(|report| {
+            known = report.status.lane == lane && report.status.lane_reason.as_ref() == Some(&why);
+            report.status.lane = lane.to_owned();
+            report.status.lane_reason = Some(why.clone());
+        });
+        // A stream that is tried again says it once.
+        if !known {
+            tracing::info!(stream = %self.name, lane, why, "frames take this lane");
         }
     }
 

@@ -10,12 +10,15 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::gpus::{Gpus, Wish};
+use super::lane::CpuLoader;
 use super::pool::Pool;
 use super::status::Report;
 use super::stream::StreamHandle;
 use crate::config::Settings;
 use crate::config::settings::Stream;
 use crate::encode::RtspHandle;
+use crate::flow::Tensor;
 use crate::plugins::Host;
 use crate::publish::PublishHandle;
 use crate::publish::messages::StreamState;
@@ -26,7 +29,9 @@ const COMMAND: Duration = Duration::from_secs(5);
 
 /// What every stream needs.
 pub(super) struct Shared {
-    pub(super) pool: Pool,
+    pub(super) gpus: Gpus,
+    /// Models on the CPU lane.
+    pub(super) cpu: Pool<Tensor>,
     pub(super) host: Arc<Host>,
     pub(super) publish: PublishHandle,
     pub(super) server: Option<RtspHandle>,
@@ -56,6 +61,8 @@ struct Entry {
     settings: Stream,
     /// Settings of the models it uses: a change of them is a change of the stream.
     models: Vec<crate::config::settings::Model>,
+    /// The lane it asks for, its own or the box's.
+    wish: Wish,
     /// Turned off by command, whatever the configuration says.
     off: bool,
     handle: Option<StreamHandle>,
@@ -71,8 +78,9 @@ impl Supervisor {
         server: Option<RtspHandle>,
         registry: Registry,
     ) -> Self {
-        let pool = Pool::new(settings, registry.clone());
-        let shared = Arc::new(Shared { pool, host, publish, server, registry });
+        let gpus = Gpus::new(settings, registry.clone());
+        let cpu = Pool::new(settings, registry.clone(), Box::new(CpuLoader));
+        let shared = Arc::new(Shared { gpus, cpu, host, publish, server, registry });
         Self { shared, streams: Mutex::default() }
     }
 
@@ -93,8 +101,9 @@ impl Supervisor {
         for (name, stream) in &settings.streams {
             let models: Vec<_> =
                 stream.models.keys().filter_map(|model| settings.models.get(model)).cloned().collect();
+            let wish = Wish::of(&settings.accel, stream);
             match streams.get_mut(name) {
-                Some(entry) if entry.settings == *stream && entry.models == models => {
+                Some(entry) if entry.settings == *stream && entry.models == models && entry.wish == wish => {
                     applied.untouched.push(name.clone());
                 }
                 Some(entry) => {
@@ -102,10 +111,11 @@ impl Supervisor {
                     leaving.extend(entry.handle.take());
                     entry.settings = stream.clone();
                     entry.models = models;
+                    entry.wish = wish;
                 }
                 None => {
                     applied.started.push(name.clone());
-                    let entry = Entry { settings: stream.clone(), models, off: false, handle: None };
+                    let entry = Entry { settings: stream.clone(), models, wish, off: false, handle: None };
                     streams.insert(name.clone(), entry);
                 }
             }
@@ -115,7 +125,8 @@ impl Supervisor {
         for name in &applied.stopped {
             self.shared.publish.forget_stream(name);
         }
-        self.shared.pool.configure(settings);
+        self.shared.cpu.configure(settings);
+        self.shared.gpus.configure(settings);
         for (name, entry) in streams.iter_mut() {
             if entry.handle.is_none() {
                 entry.handle = Some(self.start(name, entry));
@@ -126,7 +137,7 @@ impl Supervisor {
 
     fn start(&self, name: &str, entry: &Entry) -> StreamHandle {
         let enabled = entry.settings.enabled && !entry.off;
-        StreamHandle::start(name, entry.settings.clone(), enabled, Arc::clone(&self.shared))
+        StreamHandle::start(name, entry.settings.clone(), entry.wish, enabled, Arc::clone(&self.shared))
     }
 
     /// Turns a stream on or off until the next start of the daemon.
@@ -169,6 +180,20 @@ impl Supervisor {
         answer.recv_timeout(COMMAND).map_err(|_| format!("stream {stream} did not answer in time"))?
     }
 
+    /// The lane that a stream without one of its own takes, and why.
+    ///
+    /// # Errors
+    /// Where CUDA is asked for by name and cannot start.
+    pub fn lane(&self, settings: &Settings) -> Result<String, String> {
+        self.shared.gpus.choose(Wish::of_box(&settings.accel)).map(|choice| choice.to_string())
+    }
+
+    /// The error after which a GPU can only be used by a new process, once one came.
+    #[must_use]
+    pub fn lost_gpu(&self) -> Option<String> {
+        self.shared.gpus.lost()
+    }
+
     /// The status of every stream.
     #[must_use]
     pub fn report(&self) -> BTreeMap<String, Report> {
@@ -190,7 +215,8 @@ impl Supervisor {
         let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
         stop_all(streams.values_mut().filter_map(|entry| entry.handle.take()).collect());
         streams.clear();
-        self.shared.pool.stop();
+        self.shared.cpu.stop();
+        self.shared.gpus.stop();
     }
 }
 

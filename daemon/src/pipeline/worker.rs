@@ -12,14 +12,14 @@ use std::time::{Duration, Instant};
 use super::deliver::Delivery;
 use super::inbox::{Message, SourceEvent};
 use super::inflight::InFlight;
-use super::lane::Lane;
+use super::lane::{Lane, LaneError};
 use super::late::Late;
 use super::models::StreamModels;
 use super::reader::{Credits, Reader};
 use super::status::SharedStatus;
-use crate::flow::{Frame, Picture, Run, Score, Size, StreamInfo, Tensor};
+use crate::flow::{Decoded, Frame, Run, Score, Size, StreamInfo};
 use crate::plugins::Signal;
-use crate::publish::messages::{Edge, StreamState};
+use crate::publish::messages::StreamState;
 use crate::telemetry::{Counter, Histogram};
 
 /// Plugins get a tick at least so often, frames or not.
@@ -61,7 +61,7 @@ pub(super) struct Worker<L: Lane> {
     pub(super) last: u64,
 }
 
-impl<L: Lane<Tensor = Tensor>> Worker<L> {
+impl<L: Lane> Worker<L> {
     /// Works until the source ends or it is told to stop.
     pub(super) fn run(mut self, inbox: &Receiver<Message>, mut reader: Reader) -> Ending {
         let mut flight = InFlight::new();
@@ -79,7 +79,13 @@ impl<L: Lane<Tensor = Tensor>> Worker<L> {
                     over = Some(Ending::Stopped);
                     break;
                 }
-                Some(Message::Source(event)) => over = self.on_source(event, &mut flight, &mut late).or(over),
+                Some(Message::Source(event)) => {
+                    let ending = self.on_source(event, &mut flight, &mut late);
+                    // An end that comes after a failure does not undo it.
+                    if !matches!(over, Some(Ending::Failed(_))) {
+                        over = ending.or(over);
+                    }
+                }
                 Some(Message::Found { index, model, found }) => {
                     let found = found.map_err(|error| self.model_failed(&error)).ok();
                     flight.complete(index, model, found);
@@ -98,12 +104,15 @@ impl<L: Lane<Tensor = Tensor>> Worker<L> {
                 None => {}
             }
             while let Some(finished) = flight.pop() {
-                self.delivery.deliver(&self.lane, finished, &mut late);
+                if let Err(error) = self.delivery.deliver(&self.lane, finished, &mut late) {
+                    // Also where the source has come to its end by now: what it gave was not all delivered.
+                    over = Some(Ending::Failed(error.to_string()));
+                }
                 self.credits.give();
             }
             if Instant::now() >= tick {
                 self.delivery.signal(Signal::Tick);
-                self.delivery.refresh(&self.status);
+                self.delivery.refresh(&self.lane, &self.status);
                 tick = Instant::now() + TICK;
             }
             if over.is_some() && flight.len() == 0 {
@@ -112,7 +121,7 @@ impl<L: Lane<Tensor = Tensor>> Worker<L> {
         }
         // The source first, so that nothing new comes; then plugins and outputs.
         reader.stop();
-        self.delivery.refresh(&self.status);
+        self.delivery.refresh(&self.lane, &self.status);
         self.delivery.stop();
         over.unwrap_or(Ending::Stopped)
     }
@@ -125,7 +134,11 @@ impl<L: Lane<Tensor = Tensor>> Worker<L> {
     ) -> Option<Ending> {
         match event {
             SourceEvent::Started(info) => self.on_started(info),
-            SourceEvent::Frame(frame) => self.on_frame(frame, flight),
+            SourceEvent::Frame(frame) => {
+                if let Err(error) = self.on_frame(frame, flight) {
+                    return Some(Ending::Failed(error.to_string()));
+                }
+            }
             SourceEvent::Resized(size) => {
                 self.models.reset();
                 self.status.update(|report| report.status.size = Some(size.to_string()));
@@ -148,8 +161,8 @@ impl<L: Lane<Tensor = Tensor>> Worker<L> {
         let again = std::mem::replace(&mut self.started, true);
         self.status.update(|report| {
             report.status.size = Some(info.size.to_string());
-            report.status.edges =
-                vec![Edge { name: "decode".into(), by: info.decoder.clone(), copies: false }];
+            report.status.edges = vec![self.lane.decode_edge(&info)];
+            report.status.edges.extend(self.models.edges());
             report.status.reconnects += u64::from(again);
         });
         self.delivery.started(&info);
@@ -159,23 +172,24 @@ impl<L: Lane<Tensor = Tensor>> Worker<L> {
         self.enter(StreamState::Running, None);
     }
 
-    fn on_frame(&mut self, frame: Frame<Picture>, flight: &mut InFlight<L::Pixels>) {
-        let meta = frame.meta;
+    fn on_frame(&mut self, frame: Frame<Decoded>, flight: &mut InFlight<L::Pixels>) -> Result<(), LaneError> {
+        let mut meta = frame.meta;
         self.last = meta.pts;
-        let mut pixels = self.lane.adopt(frame.pixels);
+        let mut pixels = self.lane.adopt(frame.pixels, &mut meta)?;
         if let Some(masks) = &mut self.masks {
-            pixels = self.lane.mask(masks, &pixels);
+            pixels = self.lane.mask(masks, &pixels)?;
         }
         let frame = Frame { meta, pixels };
         let busy = self.live && flight.inferring() >= self.most_in_flight;
         let started = Instant::now();
-        let (waiting, skipped) = self.models.submit(&self.lane, &frame, self.live, busy);
+        let (waiting, skipped) = self.models.submit(&self.lane, &frame, self.live, busy)?;
         self.meters.preprocess.record_duration(started.elapsed());
         if skipped > 0 {
             self.meters.skipped.add(skipped as u64);
             self.status.update(|report| report.skipped += skipped as u64);
         }
         flight.push(frame, waiting);
+        Ok(())
     }
 
     fn on_clip(&mut self, run: Run, scores: Result<Vec<Score>, String>, late: &mut Late) {

@@ -119,18 +119,24 @@ impl PublishSettings {
     /// # Errors
     /// Where a file cannot be read or holds no certificate.
     pub(super) fn options(&self, will: Vec<u8>) -> Result<MqttOptions, Error> {
+        let mut options = self.login(&self.client_id)?;
+        options.set_last_will(LastWill::new(self.topics.status(), will, QoS::AtLeastOnce, true));
+        Ok(options)
+    }
+
+    /// Address, credentials and certificates under a client's id, without a last will.
+    fn login(&self, client_id: &str) -> Result<MqttOptions, Error> {
         let (host, port, tls) = match &self.destination {
             Destination::Broker { host, port, tls } => (host.clone(), *port, *tls),
             Destination::Embedded(listen) => (listen.ip().to_string(), listen.port(), false),
             Destination::Off => (String::new(), 0, false),
         };
-        let mut options = MqttOptions::new(&self.client_id, host, port);
+        let mut options = MqttOptions::new(client_id, host, port);
         options
             .set_keep_alive(self.keep_alive)
             .set_clean_session(true)
             .set_max_packet_size(INCOMING, OUTGOING)
-            .set_inflight(IN_FLIGHT)
-            .set_last_will(LastWill::new(self.topics.status(), will, QoS::AtLeastOnce, true));
+            .set_inflight(IN_FLIGHT);
         if let Some(user) = &self.username {
             let password = match &self.password_file {
                 Some(path) => {
@@ -147,6 +153,30 @@ impl PublishSettings {
             options.set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(Arc::new(config))));
         }
         Ok(options)
+    }
+
+    /// Logs in to the broker and out again, under a name of its own: a running daemon keeps its connection.
+    ///
+    /// # Errors
+    /// What the broker or the network answers, or that nothing came within `patience`.
+    pub fn try_login(&self, patience: Duration) -> Result<(), String> {
+        let id = format!("{}-doctor-{}", self.client_id, std::process::id());
+        let options = self.login(&id).map_err(|error| error.to_string())?;
+        let (client, mut connection) = rumqttc::Client::new(options, 4);
+        let until = std::time::Instant::now() + patience;
+        loop {
+            let left = until.saturating_duration_since(std::time::Instant::now());
+            match connection.recv_timeout(left) {
+                Ok(Ok(rumqttc::Event::Incoming(rumqttc::Packet::ConnAck(_)))) => break,
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => return Err(error.to_string()),
+                Err(_) => return Err(format!("no answer within {} s", patience.as_secs())),
+            }
+        }
+        // The broker closes the connection where this is lost.
+        let _ = client.disconnect();
+        let _ = connection.recv_timeout(Duration::from_millis(200));
+        Ok(())
     }
 
     fn tls(&self) -> Result<ClientConfig, Error> {

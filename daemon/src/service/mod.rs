@@ -5,7 +5,9 @@
 
 pub mod logging;
 mod notify;
+mod pipe;
 mod signals;
 
 pub use notify::{Notifier, watchdog};
+pub use pipe::end_with_the_reader;
 pub use signals::{Signal, Signals};

@@ -130,7 +130,7 @@ fn the_shared_videos_give_all_their_frames_and_colours() {
         loop {
             match source.next(super::play::LONG) {
                 watchpost::ingest::Next::Frame(frame) => {
-                    assert_eq!(frame.pixels.color.matrix, matrix, "{name}");
+                    assert_eq!(super::play::host(&frame.pixels).color.matrix, matrix, "{name}");
                     assert_eq!(frame.meta.gap, 0, "{name} has no gap at {count}");
                     count += 1;
                 }

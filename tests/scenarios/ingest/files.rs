@@ -177,8 +177,8 @@ fn frames_outlive_their_source() {
             kept.push(frame);
         }
     }
-    let sum = |frame: &watchpost::flow::Frame<watchpost::flow::Picture>| {
-        frame.pixels.plane(0).iter().map(|&byte| u64::from(byte)).sum::<u64>()
+    let sum = |frame: &watchpost::flow::Frame<watchpost::flow::Decoded>| {
+        super::play::host(&frame.pixels).plane(0).iter().map(|&byte| u64::from(byte)).sum::<u64>()
     };
     let before: Vec<u64> = kept.iter().map(sum).collect();
     drop(source);

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use e2e::rtsp::RtspServer;
 use watchpost::config::settings::Transport;
-use watchpost::flow::{Frame, Picture, StreamInfo};
+use watchpost::flow::{Decoded, Frame, StreamInfo};
 use watchpost::ingest::{IngestError, Next, Source, SourceSpec};
 
 use super::clips::{Clip, clip};
@@ -14,7 +14,7 @@ use super::play::LONG;
 /// What a live source said until a condition held.
 #[derive(Default)]
 struct Heard {
-    frames: Vec<Frame<Picture>>,
+    frames: Vec<Frame<Decoded>>,
     started: Vec<StreamInfo>,
     lost: Vec<IngestError>,
     back: Vec<StreamInfo>,
@@ -96,6 +96,7 @@ fn a_consumer_that_is_stuck_loses_the_oldest_frames_and_no_others() {
         assert!(Instant::now() < deadline, "{:?}", source.stats());
         std::thread::yield_now();
     }
+    assert!(source.left_out() >= 20);
     let after = listen(&mut source, |heard| heard.frames.len() >= 20);
     let (last, first) = (&before.frames.last().unwrap().meta, &after.frames[0].meta);
     assert_eq!(first.index, last.index + 1);

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use watchpost::flow::{FrameMeta, Size, StreamInfo};
+use watchpost::flow::{Decoded, FrameMeta, Picture, Size, StreamInfo};
 use watchpost::ingest::{IngestError, Next, Source, SourceSpec};
 
 /// Longer than anything here may take on a busy machine.
@@ -26,11 +26,9 @@ pub fn play(source: &mut Source) -> Played {
         assert!(Instant::now() < deadline, "{source:?} does not end: {played:?}");
         match source.next(Duration::from_secs(1)) {
             Next::Frame(frame) => {
-                assert_eq!(
-                    (frame.meta.width, frame.meta.height),
-                    (frame.pixels.size.width, frame.pixels.size.height)
-                );
-                touch(&frame.pixels);
+                let picture = host(&frame.pixels);
+                assert_eq!((frame.meta.width, frame.meta.height), (picture.size.width, picture.size.height));
+                touch(picture);
                 played.frames.push(frame.meta);
             }
             Next::Started(info) => {
@@ -51,8 +49,16 @@ pub fn play(source: &mut Source) -> Played {
     played
 }
 
+/// A picture of a source that decodes on the CPU.
+pub fn host(decoded: &Decoded) -> &Picture {
+    match decoded {
+        Decoded::Host(picture) => picture,
+        Decoded::Device(frame) => panic!("{frame:?} is in video memory"),
+    }
+}
+
 /// Reads the corners of all planes: a picture whose rows lie outside its buffer does not survive this.
-fn touch(picture: &watchpost::flow::Picture) {
+fn touch(picture: &Picture) {
     let chroma = picture.chroma_size();
     for plane in 0..picture.format.planes() {
         let size = if plane == 0 { picture.size } else { chroma };

@@ -74,6 +74,7 @@ fn publish_all(box_: &Box) {
             since: Timestamp::now(),
             source: "rtsp://camera-3/main".into(),
             lane: "cpu".into(),
+            lane_reason: Some("as configured".into()),
             edges: vec![Edge { name: "decode".into(), by: "avdec_h264".into(), copies: false }],
             size: Some("1280x720".into()),
             fps: 25.0,

@@ -1,43 +1,13 @@
 //! Adopting: which libraries are taken from where, what is missing, and what is noticed later.
 
-use std::path::{Path, PathBuf};
+use std::io::Write as _;
+use std::path::Path;
+use std::process::Stdio;
 
-use e2e::wheels::{library, onnxruntime};
+use e2e::daemon::dist;
+use e2e::wheels::{environment, library, onnxruntime};
 
-use super::support::{Box_, names};
-
-/// A Python environment's packages as ONNX Runtime for GPUs and NVIDIA's wheels lay them out, with ONNX Runtime's real
-/// library for the CPU.
-fn environment(folder: &Path) -> PathBuf {
-    let packages = folder.join("lib/python3.11/site-packages");
-    let capi = packages.join("onnxruntime/capi");
-    let cuda = packages.join("nvidia/cu13/lib");
-    let cudnn = packages.join("nvidia/cudnn/lib");
-    for folder in [&capi, &cuda, &cudnn] {
-        std::fs::create_dir_all(folder).unwrap();
-    }
-    std::fs::copy(onnxruntime(), capi.join("libonnxruntime.so.1.31.1")).unwrap();
-    library(&cuda, "libcudart.so.13", &[]);
-    library(&cuda, "libcublasLt.so.13", &[]);
-    library(&cuda, "libcublas.so.13", &["libcublasLt.so.13"]);
-    library(&cuda, "libnpp.so.13", &[]);
-    library(&cudnn, "libcudnn.so.9", &[]);
-    library(&cudnn, "libcudnn_ops.so.9", &[]);
-    library(&capi, "libonnxruntime_providers_shared.so", &[]);
-    let needs = [
-        "../../nvidia/cu13/lib/libcublas.so.13",
-        "../../nvidia/cu13/lib/libcudart.so.13",
-        "../../nvidia/cudnn/lib/libcudnn.so.9",
-    ];
-    library(&capi, "libonnxruntime_providers_cuda.so", &needs);
-    let tensorrt = folder.join("tensorrt");
-    std::fs::create_dir_all(&tensorrt).unwrap();
-    library(&tensorrt, "libnvinfer.so.10", &[]);
-    library(&tensorrt, "libnvinfer_builder_resource.so.10.9.0", &[]);
-    let needs = [needs[0], needs[1], needs[2], "../../../../../tensorrt/libnvinfer.so.10"];
-    library(&capi, "libonnxruntime_providers_tensorrt.so", &needs);
-    packages
-}
+use super::support::{Box_, end, names};
 
 const CUDA: [&str; 10] = [
     "libcublas.so.13",
@@ -95,6 +65,40 @@ fn what_providers_need_is_found_in_an_environment_and_what_is_missing_is_named()
         "verify",
     ]);
     assert_eq!(box_.list()["current"], "with-tensorrt");
+}
+
+/// The process that builds TensorRT's engines is given the library by the path that the daemon has it by, and loads what
+/// lies beside it before the provider: else libraries that are links to elsewhere would not be found.
+#[test]
+fn what_builds_engines_has_the_runtime_that_is_in_use() {
+    let box_ = Box_::new();
+    let packages = environment(box_.folder.path());
+    let tensorrt = box_.folder.path().join("tensorrt");
+    let text = |path: &Path| path.to_str().unwrap().to_owned();
+    box_.run(&["runtime", "adopt", &text(&packages), &text(&tensorrt), "--name", "both"]).fine();
+    let runtime = box_.runtimes().join("both");
+    let build = || {
+        let engine = tempfile::tempdir_in(box_.folder.path()).unwrap();
+        let order = serde_json::json!({
+            "model": dist().join("models/people"),
+            "library": runtime.join("libonnxruntime.so"),
+            "device_index": 0,
+            "batch": 1,
+        });
+        let mut command = std::process::Command::new(e2e::daemon::binary());
+        command.arg("__build-engine").arg(engine.path()).env_remove("ORT_DYLIB_PATH");
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        child.stdin.take().unwrap().write_all(order.to_string().as_bytes()).unwrap();
+        let said = end(child);
+        assert_ne!(said.code, 0, "no provider here is a real one: {said:?}");
+        said.out
+    };
+    let said = build();
+    assert!(said.contains("cannot load on TensorRT") && !said.contains("cannot open shared"), "{said}");
+    std::fs::write(tensorrt.join("libnvinfer.so.10"), "cut short").unwrap();
+    let said = build();
+    assert!(said.contains("libnvinfer.so.10"), "{said}");
 }
 
 #[test]

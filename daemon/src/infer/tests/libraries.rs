@@ -6,7 +6,9 @@ use std::process::Command;
 
 use crate::infer::libraries::{Library, Needs, Shelf};
 use crate::infer::provider::prepare;
-use crate::infer::{Provider, Readiness, loads, readiness};
+use crate::infer::runtime::cuda_of;
+use crate::infer::version::tensorrt;
+use crate::infer::{Provider, Readiness, Runtime, loads, readiness};
 
 /// A library of that name in the folder, which needs others of the folder by their names.
 fn compile(folder: &Path, name: &str, code: &str, needs: &[&str]) -> PathBuf {
@@ -206,4 +208,35 @@ fn each_library_that_does_not_load_is_named() {
     let error = prepare(Provider::Cuda, at).unwrap_err().to_string();
     assert!(error.contains("CUDA cannot be used") && error.contains("libwpbroken.so.1"), "{error}");
     assert!(error.contains("nowhere") && !error.contains("libwpfine"), "{error}");
+}
+
+/// What engines are kept by: a folder that promises another version changes nothing.
+#[test]
+fn versions_are_those_of_what_is_loaded() {
+    let folder = tempfile::tempdir().unwrap();
+    let (a, b) = (folder.path().join("a"), folder.path().join("b"));
+    let name = "libwpinfer.so.10";
+    for (folder, number) in [(&a, 101_303), (&b, 100_900)] {
+        std::fs::create_dir(folder).unwrap();
+        compile(folder, name, &format!("int getInferLibVersion(void) {{ return {number}; }}"), &[]);
+    }
+    assert_eq!(tensorrt(Path::new(name)), None, "it is not loaded to be asked");
+    loads(a.join(name).to_str().unwrap()).unwrap();
+    assert_eq!(tensorrt(Path::new(name)).as_deref(), Some("101303"));
+    assert_eq!(tensorrt(&b.join(name)), None);
+
+    assert_eq!(cuda_of(&a), None);
+    runtime(&a);
+    assert_eq!(cuda_of(&a).as_deref(), Some("13"));
+    empty(&b, "libcublas.so.12", &[]);
+    empty(&b, "libonnxruntime_providers_cuda.so", &["libcublas.so.12"]);
+    assert_eq!(cuda_of(&b).as_deref(), Some("12"));
+
+    let runtime = Runtime::load(None).unwrap();
+    assert_eq!(Some(runtime.home()), runtime.named().parent(), "providers are looked for beside it");
+    let build = match cuda_of(runtime.home()) {
+        Some(cuda) => format!("{} for CUDA {cuda}", runtime.version()),
+        None => runtime.version().to_owned(),
+    };
+    assert_eq!(runtime.build(), build);
 }

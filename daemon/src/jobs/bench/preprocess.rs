@@ -69,7 +69,7 @@ pub fn run(args: &PreprocessArgs) -> anyhow::Result<()> {
     let mut baseline_tensor = Tensor::default();
     let mut baseline = Preprocessor::with_isa(&input, args.input, ElementType::F32, Isa::baseline())?;
     let mut plain = Plain::new(&picture, args.input);
-    let mut copy = Copy { from: bytes.clone(), to: vec![0; bytes.len().max(tensor_bytes(args.input))] };
+    let mut copy = Copy::new(bytes.clone(), tensor_bytes(args.input));
 
     // The kinds take turns, so that whatever else the machine does falls on all of them alike.
     let mut times = [const { Vec::new() }; 4];
@@ -81,7 +81,7 @@ pub fn run(args: &PreprocessArgs) -> anyhow::Result<()> {
             Ok(())
         })?);
         times[3].push(timed(|| -> Result<(), std::convert::Infallible> {
-            copy.run(args.input);
+            copy.run();
             Ok(())
         })?);
     }
@@ -158,18 +158,24 @@ fn median(mut times: Vec<Duration>) -> Duration {
     times[times.len() / 2]
 }
 
-/// Reads every byte of the frame and writes every byte of the tensor, and does nothing else.
-struct Copy {
+/// Reads every byte of a frame and writes every byte of a tensor, and does nothing else.
+pub(super) struct Copy {
     from: Vec<u8>,
     to: Vec<u8>,
 }
 
 impl Copy {
-    fn run(&mut self, input: Size) {
-        self.to[..self.from.len()].copy_from_slice(&self.from);
-        let rest = tensor_bytes(input).saturating_sub(self.from.len());
-        let start = self.from.len();
-        self.to[start..start + rest].fill(114);
+    /// For a frame of these bytes and a tensor of so many.
+    pub(super) fn new(from: Vec<u8>, tensor: usize) -> Self {
+        let to = vec![0; from.len().max(tensor)];
+        Self { from, to }
+    }
+
+    /// Does it once.
+    pub(super) fn run(&mut self) {
+        let (copied, rest) = self.to.split_at_mut(self.from.len());
+        copied.copy_from_slice(&self.from);
+        rest.fill(114);
         black_box(&mut self.to);
     }
 }

@@ -76,6 +76,14 @@ pub enum RuntimeCommand {
     },
 }
 
+impl RuntimeCommand {
+    /// Whether it changes nothing.
+    #[must_use]
+    pub fn only_prints(&self) -> bool {
+        matches!(self, Self::List { .. } | Self::Verify { .. })
+    }
+}
+
 /// Does it.
 ///
 /// # Errors

@@ -145,6 +145,9 @@ pub struct StreamStatus {
     pub source: String,
     /// The lane its frames take.
     pub lane: String,
+    /// Why that one; absent before it was chosen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lane_reason: Option<String>,
     /// Copies on the way.
     pub edges: Vec<Edge>,
     /// Size of its frames, `1280x720`; absent before the first.

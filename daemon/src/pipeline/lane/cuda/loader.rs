@@ -1,0 +1,123 @@
+//! Opens models for the CUDA lane: on the first execution provider that loads.
+//!
+//! In: a model's folder, `infer.providers`. Out: an engine: [`super::bound`] where the GPU infers, [`super::engine`] where
+//! the CPU does. TensorRT without a fresh engine: a process of its own builds one, CUDA serves meanwhile, and the session
+//! is exchanged between two runs. Fails where no provider of the list loads, with ONNX Runtime's words for each.
+
+use super::bound::{Better, BoundEngine};
+use super::engine::on_cpu;
+use super::{CudaShared, CudaTensor};
+use crate::gpu::{Stream, probe};
+use crate::infer::{
+    BoundOptions, BoundSession, Build, EngineBuild, EngineBuilder, EngineOrder, EngineState, Engines,
+    ModelDir, Provider, Runtime, Stamp, choose,
+};
+use crate::pipeline::lane::{Feed, Loader, Opened, Order};
+use crate::postprocess::{Decoder, ModelInfo};
+use crate::preprocess::Preprocessor;
+
+type Error = Box<dyn std::error::Error + Send + Sync>;
+
+/// Opens models for the CUDA lane.
+pub struct CudaLoader {
+    pub(super) shared: CudaShared,
+}
+
+impl Loader<CudaTensor> for CudaLoader {
+    fn open(
+        &self,
+        runtime: &Runtime,
+        dir: &mut ModelDir,
+        order: &Order<'_>,
+    ) -> Result<Opened<CudaTensor>, Error> {
+        let choice = choose(runtime, &order.infer.providers)?;
+        for (provider, why) in &choice.skipped {
+            tracing::info!(model = order.name, %provider, why, "an execution provider is not there");
+        }
+        if choice.provider == Provider::Cpu {
+            return on_cpu(&self.shared, runtime, dir, order);
+        }
+        let (engine, feed, batch) = bound(&self.shared, runtime, dir, order, choice.provider)?;
+        let edge = (engine.provider().to_string(), false);
+        Ok(Opened { engine: Box::new(engine), feed, batch, threads: 0, edge })
+    }
+}
+
+/// Opens a model on a provider with its input bound; on the CPU too, which the tests do. What it wants to be fed, and most
+/// inputs of one run.
+pub(super) fn bound(
+    shared: &CudaShared,
+    runtime: &Runtime,
+    dir: &mut ModelDir,
+    order: &Order<'_>,
+    provider: Provider,
+) -> Result<(BoundEngine, Feed, usize), Error> {
+    let stream = Stream::new(&shared.device)?;
+    let options = BoundOptions {
+        provider,
+        device_index: shared.device.index(),
+        compute_stream: Some(stream.handle()),
+        batch: order.options.batch,
+        threads: order.options.threads,
+        cuda_graphs: order.infer.cuda_graphs,
+        ..BoundOptions::default()
+    };
+    let (session, better) = match provider {
+        Provider::TensorRt => tensorrt(runtime, dir, order, options)?,
+        _ => (BoundSession::open(runtime, dir, options)?, None),
+    };
+    dir.labels = session.labels().to_vec();
+    let decoder = Decoder::new(&ModelInfo {
+        decoder: &dir.manifest.output,
+        labels: &dir.labels,
+        keep: &dir.manifest.keep,
+        input: session.input().size,
+        names: session.output_names(),
+        outputs: session.trial(),
+        threshold: order.threshold,
+    })?;
+    let (size, element) = (session.input().size, session.input().element);
+    let feed = Feed { manifest: dir.manifest.clone(), size, element, on_host: false };
+    let geometry = Preprocessor::new(&feed.manifest.input, size, element)?.geometry();
+    let batch = session.batch();
+    let layout = dir.manifest.input.layout;
+    let engine = BoundEngine::new(session, decoder, layout, geometry, shared, stream, better)?;
+    Ok((engine, feed, batch))
+}
+
+/// A session on TensorRT where its engine is fresh; else one on CUDA, and what takes its place.
+fn tensorrt(
+    runtime: &Runtime,
+    dir: &ModelDir,
+    order: &Order<'_>,
+    options: BoundOptions,
+) -> Result<(BoundSession, Option<Better>), Error> {
+    let driver = probe()?;
+    let gpu = driver.gpus.iter().find(|gpu| gpu.index == options.device_index).ok_or("the GPU is gone")?;
+    let (engines, batch) = (Engines::new(order.cache), options.batch);
+    let stamp = Stamp::new(order.name, dir, batch, gpu, &driver, runtime)?;
+    let with_engine = BoundOptions { engine: Some(engines.folder(&stamp)), ..options.clone() };
+    let why = match engines.state(&stamp) {
+        EngineState::Fresh => return Ok((BoundSession::open(runtime, dir, with_engine)?, None)),
+        EngineState::Stale(why) => why,
+        EngineState::Missing => "there is none".to_owned(),
+    };
+    tracing::info!(model = order.name, why, "TensorRT's engine is built; CUDA serves meanwhile");
+    let order_ = EngineOrder {
+        model: dir.path.clone(),
+        library: runtime.named().to_owned(),
+        device_index: options.device_index,
+        batch,
+    };
+    let name = order.name.to_owned();
+    let tell = move |build: &Build| tracing::info!(model = name, "{}", build.line(&name));
+    let build = EngineBuild::start(&EngineBuilder::own()?, &engines, &stamp, &order_, tell)?;
+    let session = BoundSession::open(runtime, dir, BoundOptions { provider: Provider::Cuda, ..options })?;
+    let (runtime, dir) = (runtime.clone(), dir.clone());
+    let better: Better = Box::new(move |_| match build.poll() {
+        Build::Building { .. } => None,
+        Build::Done { .. } => Some(BoundSession::open(&runtime, &dir, with_engine.clone())),
+        Build::Failed(why) => Some(Err(crate::infer::InferError::Ort(why))),
+    });
+    Ok((session, Some(better)))
+}
