@@ -54,8 +54,21 @@ pub fn sha256(file: &Path) -> String {
 /// # Panics
 /// Where gcc fails.
 pub fn library(folder: &Path, name: &str, needs: &[&str]) {
+    let code = format!("int {}(void) {{ return 1; }}", name.replace(['.', '-'], "_"));
+    compile(folder, name, &code, needs);
+}
+
+/// A shared library that no loader takes: it calls a function, `nowhere`, that nobody has.
+///
+/// # Panics
+/// Where gcc fails.
+pub fn unloadable(folder: &Path, name: &str) {
+    compile(folder, name, "int nowhere(void); int somewhere(void) { return nowhere(); }", &[]);
+}
+
+fn compile(folder: &Path, name: &str, code: &str, needs: &[&str]) {
     let source = folder.join("source.c");
-    std::fs::write(&source, format!("int {}(void) {{ return 1; }}", name.replace(['.', '-'], "_"))).unwrap();
+    std::fs::write(&source, code).unwrap();
     let mut gcc = Command::new("gcc");
     gcc.args(["-shared", "-fPIC", "-Wl,--no-as-needed", "-o"]).arg(folder.join(name)).arg(&source);
     gcc.arg(format!("-Wl,-soname,{name}"));

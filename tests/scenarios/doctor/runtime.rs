@@ -8,7 +8,7 @@ use std::process::Command;
 
 use e2e::cuda::Soft;
 use e2e::daemon::binary;
-use e2e::wheels::environment;
+use e2e::wheels::{environment, onnxruntime, unloadable};
 use serde_json::Value;
 
 use super::{doctor, findings, only, report, write};
@@ -60,7 +60,7 @@ fn what_is_in_use_and_where_it_is_from_is_said_and_what_is_missing_has_its_comma
         assert!(missing.contains(&"libonnxruntime_providers_cuda.so".into()), "{found}");
     }
     // One that a variable names keeps every other from being used.
-    let named = e2e::wheels::onnxruntime();
+    let named = onnxruntime();
     let (_, seen) =
         report(&config, &Soft::new(&here).with("ORT_DYLIB_PATH", named.to_str().unwrap()).environment());
     assert!(only(&seen, "ONNX Runtime").1.starts_with("1.31.1, by ORT_DYLIB_PATH: "), "{seen}");
@@ -91,9 +91,8 @@ fn what_is_in_use_and_where_it_is_from_is_said_and_what_is_missing_has_its_comma
         says(&found["found"], "libnvinfer.so.10") && says(&found["fix"], "install TensorRT 10"),
         "{found}"
     );
-    // All it needs was loaded before it: nothing is amiss but that it is made up.
+    // All that it needs was loaded before it: nothing is amiss but that it is made up.
     let found = provider(&seen, "CUDA");
-    assert!(!says(&found["found"], "cannot open shared object"), "{found}");
     assert!(says(&found["fix"], "watchpost runtime verify 1.31.1-adopted"), "{found}");
     let text = String::from_utf8(doctor(&config, &[], &soft.environment()).stdout).unwrap();
     assert!(text.contains(&format!("ok       GPU runtime    {}\n", expected[1])), "{text}");
@@ -113,10 +112,22 @@ fn what_is_in_use_and_where_it_is_from_is_said_and_what_is_missing_has_its_comma
     let expected = format!("TensorRT: libnvinfer.so.10 and 1 more in {}", here.join("tensorrt").display());
     assert!(found.len() == 3 && found[2].1 == expected, "{found:?}");
 
-    // A library that is there and does not load.
-    std::fs::write(cudnn.join("libcudnn_ops.so.9"), "cut short").unwrap();
-    std::fs::write(cuda.join("libcublas.so.13"), "cut short").unwrap();
+    // A library that is there and does not load, and then is there no more.
+    unloadable(&cuda, "libcublas.so.13");
     let seen = look();
     let found = provider(&seen, "CUDA");
-    assert!(says(&found["found"], "libcublas.so.13"), "{found}");
+    let file = here.join("state/runtime/both/libcublas.so.13");
+    let expected = format!("CUDA cannot be used; these do not load: {}: ", file.display());
+    assert!(
+        says(&found["found"], &expected) && says(&found["found"], "undefined symbol: nowhere"),
+        "{found}"
+    );
+    std::fs::remove_file(cuda.join("libcublas.so.13")).unwrap();
+    let seen = look();
+    let found = provider(&seen, "CUDA");
+    assert_eq!(found["details"]["missing"], serde_json::json!(["libcublas.so.13"]));
+    assert!(
+        says(&found["found"], "libcublas.so.13") && says(&found["fix"], "watchpost runtime fetch"),
+        "{found}"
+    );
 }
