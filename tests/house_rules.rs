@@ -36,6 +36,10 @@ const UNSAFE_FILES: &[(&str, &str)] = &[
         "daemon/src/infer/cuda/raw.rs",
         "tensors over a part of ONNX Runtime's memory, and foreign CUDA streams",
     ),
+    (
+        "daemon/src/infer/preload.rs",
+        "loads CUDA, cuDNN and TensorRT before ONNX Runtime's providers look for them",
+    ),
     ("daemon/src/infer/version.rs", "asks ONNX Runtime's and TensorRT's libraries for their versions"),
     ("tests/scenarios/infer.rs", "writes a model's input through its address, as a kernel does"),
     ("tests/misbehave/examples/minimal.rs", "wit-bindgen's generated bindings of the world minimal"),

@@ -1,5 +1,7 @@
 //! `watchpost doctor`: tries what the box has and what is configured, and says what to do about the rest.
 
+mod runtime;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 

@@ -15,6 +15,7 @@ mod models;
 mod network;
 mod plugins;
 mod report;
+mod runtime;
 mod source;
 mod tries;
 mod video;

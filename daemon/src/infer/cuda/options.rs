@@ -95,12 +95,13 @@ pub enum Graphs {
     Refused(String),
 }
 
-/// Opens a model's graph on the provider.
+/// Opens a model's graph on the provider, whose libraries are loaded first.
 pub(super) fn commit(
     runtime: &Runtime,
     model: &ModelDir,
     options: &BoundOptions,
 ) -> Result<(Session, Graphs), InferError> {
+    runtime.prepare(options.provider)?;
     let engine = match (options.provider, &options.engine) {
         (Provider::TensorRt, None) => {
             return Err(refused(model, "TensorRT needs a folder for its engine".into()));

@@ -1,4 +1,4 @@
-//! ONNX Runtime, its execution providers, the configured models, and the engines that TensorRT has made of them.
+//! ONNX Runtime, its execution providers and their libraries, the configured models, and the engines that TensorRT has made of them.
 //!
 //! In: the configuration. Out: findings. Providers are registered with a session that nothing runs in, which loads
 //! their libraries; models are loaded as a stream would. Runs in a process of its own: a graph or a library that is
@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 
 use super::finding::Finding;
+use super::runtime;
 use super::tries::{Tries, Went};
 use crate::config::Settings;
 use crate::config::settings::{LaneChoice, Stream};
@@ -16,17 +17,7 @@ use crate::infer::{EngineState, Engines, Provider, Runtime, Stamp};
 pub(super) fn look(tries: &mut Tries, settings: &Settings, driver: bool) {
     let load = || Runtime::load(settings.infer.library.as_deref());
     let all = super::enabled(settings, |stream| !stream.models.is_empty());
-    tries.vital("ONNX Runtime", "libonnxruntime.so", &all, || match load() {
-        Ok(runtime) => {
-            let text = format!("{}, {}", runtime.version(), runtime.library().display());
-            vec![Finding::good("ONNX Runtime", text)]
-        }
-        Err(error) => {
-            let fix =
-                "install Watchpost's package whole, or set infer.library to an ONNX Runtime of 1.24 or newer";
-            vec![Finding::needed("ONNX Runtime", error.to_string(), fix, &all)]
-        }
-    });
+    tries.vital("ONNX Runtime", "libonnxruntime.so", &all, || vec![runtime::loaded(load(), &all)]);
     let Ok(runtime) = load() else { return };
     let loaded = providers(tries, settings, &runtime, driver);
     for name in settings.models.keys() {
@@ -60,12 +51,13 @@ fn providers(tries: &mut Tries, settings: &Settings, runtime: &Runtime, driver: 
         let went = tries.one("provider", &provider.to_string(), &[], || {
             let outcome = runtime.try_provider(provider);
             works = outcome.is_ok();
-            vec![provider_line(provider, outcome, driver)]
+            vec![runtime::provider(runtime, provider, outcome, driver)]
         });
         if works || (went == Went::Before && runtime.try_provider(provider).is_ok()) {
             loaded.push(provider);
         }
     }
+    tries.one("GPU runtime", "its libraries", &[], runtime::libraries);
     let wanted = &settings.infer.providers;
     if driver && !wanted.iter().any(|provider| loaded.contains(provider)) {
         let on_gpu = |stream: &Stream| stream.lane.unwrap_or(settings.accel.lane) != LaneChoice::Cpu;
@@ -78,20 +70,6 @@ fn providers(tries: &mut Tries, settings: &Settings, runtime: &Runtime, driver: 
         });
     }
     loaded
-}
-
-fn provider_line(provider: Provider, outcome: Result<(), String>, driver: bool) -> Finding {
-    match outcome {
-        Ok(()) => Finding::good("provider", format!("{provider}: loaded")),
-        Err(why) => {
-            let fix = if driver {
-                "models run without it; use an ONNX Runtime with GPU providers (infer.library) and the libraries it names"
-            } else {
-                "models run on the CPU; it needs a GPU driver first"
-            };
-            Finding::limited("provider", format!("{provider}: {why}"), fix)
-        }
-    }
 }
 
 /// The engine of each model on each GPU that a stream runs it on.

@@ -129,7 +129,7 @@ fn tensorrt(
     tracing::info!(model = order.name, why, "TensorRT's engine is built; CUDA serves meanwhile");
     let order_ = EngineOrder {
         model: dir.path.clone(),
-        library: runtime.library().to_owned(),
+        library: runtime.named().to_owned(),
         device_index: options.device_index,
         batch,
     };
