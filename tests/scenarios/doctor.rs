@@ -285,7 +285,15 @@ fn codecs_of_the_gpu_are_tried_and_encoder_sessions_counted() {
     let folder = tempfile::tempdir().unwrap();
     let codecs = root().join("target/cuda/codecs");
     assert!(codecs.join("libgstsoftcodecs.so").exists(), "not built: run `make soft-driver`");
-    let soft = || Soft::new(folder.path()).with("GST_PLUGIN_PATH", codecs.to_str().unwrap());
+    // The elements need no library of the driver's; that it is there is looked at before.
+    let (driver, encode) = (root().join("target/cuda"), folder.path().join("encode"));
+    std::fs::create_dir(&encode).unwrap();
+    std::fs::copy(driver.join("libnvcuvid.so.1"), encode.join("libnvidia-encode.so.1")).unwrap();
+    let libraries = format!("{}:{}", driver.display(), encode.display());
+    let soft = || {
+        let soft = Soft::new(folder.path()).with("GST_PLUGIN_PATH", codecs.to_str().unwrap());
+        soft.with("LD_LIBRARY_PATH", &libraries)
+    };
     let clip = clip(folder.path());
     let file = write(folder.path(), "url = \"off\"", clip.to_str().unwrap(), "auto", "");
 
@@ -298,8 +306,11 @@ fn codecs_of_the_gpu_are_tried_and_encoder_sessions_counted() {
         assert!(verdict == "good" && *found == format!("0: {expected} decoded a frame"), "{found}");
     }
     let nvenc = findings(&seen, "NVENC");
-    let sessions = nvenc.iter().find(|(_, found)| found.starts_with("sessions: 3 at once; the next one: "));
-    assert!(sessions.is_some(), "{nvenc:?}");
+    assert_eq!(nvenc.len(), 4, "{nvenc:?}");
+    for ((verdict, found), name) in nvenc.iter().zip(["nvh264enc", "nvh265enc", "nvav1enc"]) {
+        assert!(verdict == "good" && found.ends_with(&format!("{name} encoded a picture")), "{found}");
+    }
+    assert_eq!(nvenc[3], ("limited".to_owned(), "0: sessions: 3 at once".to_owned()));
     // A stream's source is opened as its lane would.
     assert!(only(&seen, "source").1.contains("first frame by nvh264dec"), "{seen}");
 
@@ -308,6 +319,9 @@ fn codecs_of_the_gpu_are_tried_and_encoder_sessions_counted() {
     assert_eq!(code, Some(0), "the CPU does what the GPU does not: {seen}");
     let nvdec = findings(&seen, "NVDEC");
     assert!(nvdec.len() == 3 && nvdec.iter().all(|(verdict, _)| verdict == "limited"), "{nvdec:?}");
+    let nvenc = findings(&seen, "NVENC");
+    assert!(nvenc.len() == 3 && nvenc.iter().all(|(verdict, _)| verdict == "limited"), "{nvenc:?}");
+    assert!(nvenc[0].1.contains("Failed to open session"), "{nvenc:?}");
     assert!(
         only(&seen, "source").1.contains("first frame by avdec_h264 (NVDEC: nvh264dec failed)"),
         "{seen}"

@@ -8,6 +8,7 @@ use gstreamer as gst;
 use super::codec::{self, Codec};
 use super::finding::Finding;
 use super::tries::{Tries, Went};
+use crate::encode::{CudaEncoding, VideoCodec};
 use crate::gpu::{Device, loads, probe};
 use crate::ingest::CudaDecoding;
 
@@ -30,12 +31,8 @@ const NEEDED: [(&str, &str, &str); 12] = [
     ("mp4mux", "MP4 outputs", "gstreamer1.0-plugins-good"),
 ];
 
-/// NVENC's encoders by codec, newest element first; their names changed with GStreamer's versions.
-const ENCODERS: [(&str, &[&str]); 3] = [
-    ("H.264", &["nvcudah264enc", "nvh264enc"]),
-    ("H.265", &["nvcudah265enc", "nvh265enc"]),
-    ("AV1", &["nvcudaav1enc", "nvav1enc"]),
-];
+/// NVENC's sessions that are opened at once at most.
+const SESSIONS: usize = 16;
 
 /// `streams`: those that use GStreamer. `busy`: the daemon runs.
 pub(super) fn look(tries: &mut Tries, streams: &[String], driver: bool, busy: bool) {
@@ -59,40 +56,15 @@ pub(super) fn look(tries: &mut Tries, streams: &[String], driver: bool, busy: bo
     for gpu in gpus.iter().filter(|_| listed) {
         nvdec(tries, gpu.index);
     }
-    nvenc(tries, listed, busy);
-}
-
-fn nvenc(tries: &mut Tries, listed: bool, busy: bool) {
-    let mut encodes = true;
+    let mut encodes = listed;
     tries.one("NVENC", "libnvidia-encode.so.1", &[], || {
         let missing = nvenc_library();
-        encodes = missing.is_none();
+        encodes &= missing.is_none();
         Vec::from_iter(missing)
     });
-    let encoders: Vec<_> = ENCODERS
-        .iter()
-        .filter_map(|(codec, names)| Some((*codec, *names.iter().find(|name| codec::is_there(name))?)))
-        .collect();
-    for (codec, name) in &encoders {
-        tries.one("NVENC", &format!("NVENC encoding {codec}"), &[], || vec![encoder(codec, name)]);
+    for gpu in gpus.iter().filter(|_| encodes) {
+        nvenc(tries, gpu.index, busy);
     }
-    let Some((_, name)) = encoders.first() else {
-        if listed && encodes {
-            let found =
-                "none: GStreamer's nvcodec found no encoder (A100, H100, H200 and some small GPUs have none)";
-            let fix = "frames are downloaded and encoded by x264; record by remuxing where that is enough";
-            tries.one("NVENC", "NVENC", &[], || vec![Finding::limited("NVENC", found, fix)]);
-        }
-        return;
-    };
-    tries.one("NVENC", "NVENC sessions", &[], || {
-        vec![if busy {
-            let found = "sessions: not counted while the daemon runs, which may need them";
-            Finding::untried("NVENC", found).fix("systemctl stop watchpost, then again")
-        } else {
-            sessions(name)
-        }]
-    });
 }
 
 fn gstreamer(streams: &[String]) -> Vec<Finding> {
@@ -134,7 +106,7 @@ fn decoding(codec: &Codec) -> Finding {
 }
 
 fn encoding() -> Finding {
-    match codec::encode("x264enc", false) {
+    match codec::encode("x264enc") {
         Ok(()) => Finding::good("encoding", "H.264: x264enc encoded frames"),
         Err(why) => {
             let fix = "outputs need it where there is no NVENC: apt install gstreamer1.0-plugins-ugly";
@@ -206,28 +178,64 @@ fn decoders(gpu: u32) -> Result<Vec<(Codec, String)>, String> {
     Ok(codec::ALL.into_iter().filter_map(|codec| Some((codec, element(&codec)?))).collect())
 }
 
-fn encoder(codec: &str, name: &str) -> Finding {
-    match codec::encode(name, true) {
-        Ok(()) => Finding::good("NVENC", format!("{codec}: {name} encoded frames")),
-        Err(why) => {
-            let fix = "frames are downloaded and encoded by x264; \"out of memory\" means that all sessions are taken";
-            Finding::limited("NVENC", format!("{codec}: {name}: {why}"), fix)
-        }
+/// The encoders of one GPU, and how many sessions of them there can be at once.
+fn nvenc(tries: &mut Tries, gpu: u32, busy: bool) {
+    let mut asked = None;
+    let went = tries.one("NVENC", &format!("the encoders of GPU {gpu}"), &[], || {
+        asked = Some(encoders(gpu));
+        Vec::new()
+    });
+    if went == Went::Badly {
+        return;
     }
+    let fix = "frames are downloaded and encoded by x264";
+    let (encoding, codecs) = match asked.unwrap_or_else(|| encoders(gpu)) {
+        Ok((encoding, codecs)) if !codecs.is_empty() => (encoding, codecs),
+        nothing => {
+            let why = nothing.err().unwrap_or_else(|| {
+                "GStreamer's nvcodec lists no encoder (A100, H100, H200 and some small GPUs have none)"
+                    .to_owned()
+            });
+            let found = format!("{gpu}: none: {why}");
+            tries.one("NVENC", "NVENC", &[], || vec![Finding::limited("NVENC", found, fix)]);
+            return;
+        }
+    };
+    for codec in &codecs {
+        tries.one("NVENC", &format!("{gpu}: NVENC encoding {codec}"), &[], || {
+            vec![match encoding.try_codec(*codec) {
+                Ok(name) => Finding::good("NVENC", format!("{gpu}: {codec}: {name} encoded a picture")),
+                Err(why) => Finding::limited("NVENC", format!("{gpu}: {codec}: {why}"), fix),
+            }]
+        });
+    }
+    tries.one("NVENC", &format!("{gpu}: NVENC's sessions"), &[], || {
+        if busy {
+            let found = format!("{gpu}: sessions: not counted while the daemon runs, which may need them");
+            return vec![Finding::untried("NVENC", found).fix("systemctl stop watchpost, then again")];
+        }
+        let opened = encoding.count_sessions(codecs[0], SESSIONS);
+        let details = serde_json::json!({ "gpu": gpu, "sessions": opened });
+        let finding = match opened {
+            // Said of the codec, above.
+            0 => return Vec::new(),
+            SESSIONS => {
+                Finding::good("NVENC", format!("{gpu}: sessions: {opened} at once, and perhaps more"))
+            }
+            _ => {
+                let fix = "further outputs are encoded by x264; other programs' sessions count too";
+                Finding::limited("NVENC", format!("{gpu}: sessions: {opened} at once"), fix)
+            }
+        };
+        vec![finding.details(details)]
+    });
 }
 
-fn sessions(name: &str) -> Finding {
-    let (opened, why) = codec::sessions(name, true);
-    match why {
-        None => Finding::good("NVENC", format!("sessions: {opened} at once, and perhaps more")),
-        Some(why) => {
-            let found = format!("sessions: {opened} at once; the next one: {why}");
-            Finding::limited(
-                "NVENC",
-                found,
-                "further outputs are encoded by x264; other programs' sessions count too",
-            )
-        }
-    }
-    .details(serde_json::json!({ "sessions": opened }))
+/// Encoding on a GPU, and the codecs that there is an element for.
+fn encoders(gpu: u32) -> Result<(CudaEncoding, Vec<VideoCodec>), String> {
+    let device = Device::open(gpu).map_err(|error| error.to_string())?;
+    let encoding = CudaEncoding::new(device.gstreamer().map_err(|error| error.to_string())?);
+    let all = [VideoCodec::H264, VideoCodec::H265, VideoCodec::Av1];
+    let codecs = all.into_iter().filter(|codec| encoding.may_encode(*codec).is_ok()).collect();
+    Ok((encoding, codecs))
 }
