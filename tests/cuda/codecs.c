@@ -2,12 +2,14 @@
 // and have the pictures in CUDA memory. A plugin; GST_PLUGIN_PATH names its folder, and without it there is neither.
 //
 // In: WATCHPOST_SOFT_NVDEC_FAIL=N: a decoder reports an error in place of its picture N (from 0). WATCHPOST_SOFT_NVENC=N:
-// encoders of this process at once, 0 for none that opens; default 64. Out: nvh264dec, nvh265dec, nvvp9dec, nvh264enc,
+// encoders of this process at once, 0 for none that opens; default 64. WATCHPOST_SOFT_NVENC_QUIET=1: why one does not open is
+// in GStreamer's log only. WATCHPOST_SOFT_CODEC_CRASH=NAME: that element crashes when it gets to know the format. Out: nvh264dec, nvh265dec, nvvp9dec, nvh264enc,
 // nvh265enc, nvav1enc, each a bin around a decoder and cudaupload, or cudadownload and an encoder; so the driver's books
 // count a copy up for each picture decoded and one down for each encoded, two calls each.
-// Who owns: pipelines own the elements. What fails: as GStreamer's nvcodec: a session that does not open is an error of
-// the element with "Failed to open session" in its details.
+// Who owns: pipelines own the elements. What fails: a session that does not open is an error of the element with "Failed to
+// open session" in its details; or, quietly, as with GStreamer's own, pictures that are "not negotiated", and a log.
 #include <gst/gst.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -38,6 +40,8 @@ typedef struct { GstBin bin; GstElement *inner; gint pictures; gboolean open; gu
 typedef struct { GstBinClass parent; const struct codec *codec; } CodecClass;
 static GstElementClass *parent_class;
 static gint sessions;   // encoders that are open
+GST_DEBUG_CATEGORY_STATIC(category);
+#define GST_CAT_DEFAULT category
 
 static long number(const char *name, long otherwise) {
   const char *text = getenv(name);
@@ -92,9 +96,18 @@ static GstPadProbeReturn decoded(GstPad *pad, GstPadProbeInfo *info, gpointer da
 static GstPadProbeReturn format(GstPad *pad, GstPadProbeInfo *info, gpointer data) {
   (void)pad;
   Codec *self = data;
-  if (GST_EVENT_TYPE(GST_PAD_PROBE_INFO_EVENT(info)) != GST_EVENT_CAPS || self->open) return GST_PAD_PROBE_OK;
+  if (GST_EVENT_TYPE(GST_PAD_PROBE_INFO_EVENT(info)) != GST_EVENT_CAPS) return GST_PAD_PROBE_OK;
+  const struct codec *codec = ((CodecClass *)G_OBJECT_GET_CLASS(self))->codec;
+  const char *crash = getenv("WATCHPOST_SOFT_CODEC_CRASH");
+  if (crash && !strcmp(crash, codec->name)) raise(SIGSEGV);
+  if (!codec->encodes || self->open) return GST_PAD_PROBE_OK;
   if (g_atomic_int_add(&sessions, 1) >= number("WATCHPOST_SOFT_NVENC", 64)) {
     g_atomic_int_add(&sessions, -1);
+    if (number("WATCHPOST_SOFT_NVENC_QUIET", 0)) {
+      GST_ERROR_OBJECT(self, "Failed to open session, status: NV_ENC_ERR_OUT_OF_MEMORY (10)");
+      GST_ERROR_OBJECT(self, "Failed to open session");
+      return GST_PAD_PROBE_DROP;
+    }
     GST_ELEMENT_ERROR(self, STREAM, ENCODE, (NULL), ("Failed to open session: out of memory (10)"));
     return GST_PAD_PROBE_DROP;
   }
@@ -126,7 +139,7 @@ static void ghost(Codec *self, const char *inside, const char *name) {
   gst_element_add_pad(GST_ELEMENT(self), pad);
   const struct codec *codec = ((CodecClass *)G_OBJECT_GET_CLASS(self))->codec;
   if (!codec->encodes && !strcmp(name, "src")) gst_pad_add_probe(pad, GST_PAD_PROBE_TYPE_BUFFER, decoded, self, NULL);
-  if (codec->encodes && !strcmp(name, "sink")) gst_pad_add_probe(pad, GST_PAD_PROBE_TYPE_EVENT_DOWNSTREAM, format, self, NULL);
+  if (!strcmp(name, "sink")) gst_pad_add_probe(pad, GST_PAD_PROBE_TYPE_EVENT_DOWNSTREAM, format, self, NULL);
   gst_object_unref(target);
   gst_object_unref(element);
 }
@@ -175,6 +188,7 @@ static void class_init(gpointer class, gpointer data) {
 }
 
 static gboolean plugin_init(GstPlugin *plugin) {
+  GST_DEBUG_CATEGORY_INIT(category, "nvencoder", 0, "stands for NVENC's");
   for (size_t i = 0; i < G_N_ELEMENTS(CODECS); i++) {
     const GTypeInfo info = {
       .class_size = sizeof(CodecClass), .class_init = class_init, .class_data = &CODECS[i],

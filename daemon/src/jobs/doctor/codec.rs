@@ -11,6 +11,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use gstreamer::{self as gst, prelude::*};
 use gstreamer_app as gst_app;
 
+use crate::gpu::gst::Listening;
+
 /// Longer than a frame takes, also on a GPU that wakes up.
 const SOON: gst::ClockTime = gst::ClockTime::from_seconds(10);
 
@@ -104,6 +106,12 @@ pub(super) fn is_there(name: &str) -> bool {
 impl Codec {
     /// Decodes a frame with an element.
     pub(super) fn decode(&self, element: &str) -> Result<(), String> {
+        // NVDEC's elements write what the driver refused to GStreamer's log alone.
+        let listening = Listening::begin();
+        self.decode_one(element).map_err(|reason| listening.explain(reason))
+    }
+
+    fn decode_one(&self, element: &str) -> Result<(), String> {
         let text = format!(
             "appsrc name=doctor-in ! {} ! {element} ! fakesink name=doctor-out sync=false",
             self.parser

@@ -1,14 +1,13 @@
 //! GStreamer, its decoders and encoders: each codec is decoded or encoded, on the CPU and on the GPU.
 //!
 //! In: GStreamer's registry, the driver. Out: findings. Runs in a process of its own: what GStreamer loads may crash it.
-//! NVENC's sessions are counted by opening them, since drivers allow them by a number that nobody writes down.
 
 use gstreamer as gst;
 
 use super::codec::{self, Codec};
 use super::finding::Finding;
+use super::nvenc;
 use super::tries::{Tries, Went};
-use crate::encode::{CudaEncoding, VideoCodec};
 use crate::gpu::{Device, loads, probe};
 use crate::ingest::CudaDecoding;
 
@@ -30,9 +29,6 @@ const NEEDED: [(&str, &str, &str); 12] = [
     ("rtmp2sink", "RTMP outputs", "gstreamer1.0-plugins-bad"),
     ("mp4mux", "MP4 outputs", "gstreamer1.0-plugins-good"),
 ];
-
-/// NVENC's sessions that are opened at once at most.
-const SESSIONS: usize = 16;
 
 /// `streams`: those that use GStreamer. `busy`: the daemon runs.
 pub(super) fn look(tries: &mut Tries, streams: &[String], driver: bool, busy: bool) {
@@ -58,12 +54,12 @@ pub(super) fn look(tries: &mut Tries, streams: &[String], driver: bool, busy: bo
     }
     let mut encodes = listed;
     tries.one("NVENC", "libnvidia-encode.so.1", &[], || {
-        let missing = nvenc_library();
+        let missing = nvenc::library();
         encodes &= missing.is_none();
         Vec::from_iter(missing)
     });
     for gpu in gpus.iter().filter(|_| encodes) {
-        nvenc(tries, gpu.index, busy);
+        nvenc::look(tries, gpu.index, busy);
     }
 }
 
@@ -118,7 +114,8 @@ fn encoding() -> Finding {
 /// What stands before all of NVDEC.
 fn nvdec_library(listed: bool) -> Vec<Finding> {
     if let Err(why) = loads("libnvcuvid.so.1") {
-        return vec![Finding::limited("NVDEC", format!("none: {why}"), "apt install libnvcuvid1")];
+        let fix = nvenc::libraries("apt install libnvcuvid1");
+        return vec![Finding::limited("NVDEC", format!("none: {why}"), fix)];
     }
     if listed {
         return Vec::new();
@@ -126,12 +123,6 @@ fn nvdec_library(listed: bool) -> Vec<Finding> {
     let found =
         "none: the driver and its libraries load, and GStreamer's plugin nvcodec is missing or lists nothing";
     vec![Finding::limited(NO_ELEMENTS, found, "apt install gstreamer1.0-plugins-bad")]
-}
-
-fn nvenc_library() -> Option<Finding> {
-    let why = loads("libnvidia-encode.so.1").err()?;
-    let fix = "apt install libnvidia-encode1; until then frames are downloaded and encoded by x264";
-    Some(Finding::limited("NVENC", format!("none: {why}"), fix))
 }
 
 /// The decoders of one GPU: those that the lane would take, by what they say that they can do, each decoding a frame.
@@ -176,66 +167,4 @@ fn decoders(gpu: u32) -> Result<Vec<(Codec, String)>, String> {
         known.1.as_ref().ok().cloned()
     };
     Ok(codec::ALL.into_iter().filter_map(|codec| Some((codec, element(&codec)?))).collect())
-}
-
-/// The encoders of one GPU, and how many sessions of them there can be at once.
-fn nvenc(tries: &mut Tries, gpu: u32, busy: bool) {
-    let mut asked = None;
-    let went = tries.one("NVENC", &format!("the encoders of GPU {gpu}"), &[], || {
-        asked = Some(encoders(gpu));
-        Vec::new()
-    });
-    if went == Went::Badly {
-        return;
-    }
-    let fix = "frames are downloaded and encoded by x264";
-    let (encoding, codecs) = match asked.unwrap_or_else(|| encoders(gpu)) {
-        Ok((encoding, codecs)) if !codecs.is_empty() => (encoding, codecs),
-        nothing => {
-            let why = nothing.err().unwrap_or_else(|| {
-                "GStreamer's nvcodec lists no encoder (A100, H100, H200 and some small GPUs have none)"
-                    .to_owned()
-            });
-            let found = format!("{gpu}: none: {why}");
-            tries.one("NVENC", "NVENC", &[], || vec![Finding::limited("NVENC", found, fix)]);
-            return;
-        }
-    };
-    for codec in &codecs {
-        tries.one("NVENC", &format!("{gpu}: NVENC encoding {codec}"), &[], || {
-            vec![match encoding.try_codec(*codec) {
-                Ok(name) => Finding::good("NVENC", format!("{gpu}: {codec}: {name} encoded a picture")),
-                Err(why) => Finding::limited("NVENC", format!("{gpu}: {codec}: {why}"), fix),
-            }]
-        });
-    }
-    tries.one("NVENC", &format!("{gpu}: NVENC's sessions"), &[], || {
-        if busy {
-            let found = format!("{gpu}: sessions: not counted while the daemon runs, which may need them");
-            return vec![Finding::untried("NVENC", found).fix("systemctl stop watchpost, then again")];
-        }
-        let opened = encoding.count_sessions(codecs[0], SESSIONS);
-        let details = serde_json::json!({ "gpu": gpu, "sessions": opened });
-        let finding = match opened {
-            // Said of the codec, above.
-            0 => return Vec::new(),
-            SESSIONS => {
-                Finding::good("NVENC", format!("{gpu}: sessions: {opened} at once, and perhaps more"))
-            }
-            _ => {
-                let fix = "further outputs are encoded by x264; other programs' sessions count too";
-                Finding::limited("NVENC", format!("{gpu}: sessions: {opened} at once"), fix)
-            }
-        };
-        vec![finding.details(details)]
-    });
-}
-
-/// Encoding on a GPU, and the codecs that there is an element for.
-fn encoders(gpu: u32) -> Result<(CudaEncoding, Vec<VideoCodec>), String> {
-    let device = Device::open(gpu).map_err(|error| error.to_string())?;
-    let encoding = CudaEncoding::new(device.gstreamer().map_err(|error| error.to_string())?);
-    let all = [VideoCodec::H264, VideoCodec::H265, VideoCodec::Av1];
-    let codecs = all.into_iter().filter(|codec| encoding.may_encode(*codec).is_ok()).collect();
-    Ok((encoding, codecs))
 }
