@@ -3,10 +3,8 @@
 //
 // In: WATCHPOST_SOFT_NVENC=N: sessions of this process at once, default 64, the further ones are refused as a driver does;
 // WATCHPOST_SOFT_NVENC_STATUS=N: every session is refused with this status; WATCHPOST_SOFT_NVENC_VERSION=M.N: the version
-// of the interface, default 12.0; WATCHPOST_SOFT_NVENC_CRASH=1: a session that is opened crashes. Out: sessions. Who owns:
-// whoever opened one. What fails: everything but opening a session, giving it back, and the question what it encodes,
-// which is nothing.
-#include <signal.h>
+// of the interface, default 12.0. Out: sessions. Who owns: whoever opened one. What fails: everything but opening a session,
+// giving it back, and the question what it encodes, which is nothing.
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -46,7 +44,6 @@ static uint32_t open_session(struct session *session, void **encoder) {
   *encoder = NULL;
   if (!known(session->version, 1)) return INVALID_VERSION;
   if (session->device_type != 1 || !session->device) return INVALID_CALL;
-  if (number("WATCHPOST_SOFT_NVENC_CRASH", 0)) raise(SIGSEGV);
   long status = number("WATCHPOST_SOFT_NVENC_STATUS", SUCCESS);
   if (status) return (uint32_t)status;
   long limit = number("WATCHPOST_SOFT_NVENC", 64);

@@ -196,7 +196,8 @@ mod tests {
             let model = folder.path().join("people");
             std::fs::create_dir(&model).unwrap();
             std::fs::write(model.join("model.onnx"), "a graph").unwrap();
-            let manifest = "task = \"detect\"\nlabels = [\"person\"]\n[output]\ndecoder = \"yolox\"\n";
+            let manifest = "task = \"detect\"\nlabels = [\"person\"]\n[input]\nlayout = \"nchw\"\nchannels = \"rgb\"\n\
+                            fit = \"letterbox\"\n[output]\ndecoder = \"yolox\"\nthreshold = 0.3\nstrides = [8]\n";
             std::fs::write(model.join("model.toml"), manifest).unwrap();
             let settings = serde_json::from_value(serde_json::json!({
                 "paths": { "cache": folder.path() },
