@@ -6,7 +6,9 @@
 //! the first frame.
 
 mod cuda;
+mod features;
 mod graph;
+mod head;
 mod input;
 mod metadata;
 mod model_dir;
@@ -15,7 +17,7 @@ mod provider;
 mod runtime;
 mod session;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod version;
 mod window;
 
@@ -25,8 +27,10 @@ pub use cuda::{
     BoundOptions, BoundSession, Build, DeviceTensor, ENGINE_SUBCOMMAND, Engine, EngineBuild, EngineBuilder,
     EngineOrder, EngineState, Engines, Graphs, Placement, Slot, Stamp, build_child,
 };
+pub use features::{FeatureRing, Features};
+pub use head::Head;
 pub use input::InputSpec;
-pub use model_dir::ModelDir;
+pub use model_dir::{ModelDir, Stage};
 pub use provider::{Choice, Provider, choose};
 pub use runtime::Runtime;
 pub use session::{Session, SessionOptions};

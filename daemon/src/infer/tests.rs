@@ -3,6 +3,7 @@
 //! They need ONNX Runtime, as the daemon does; `make` puts it into the build folder.
 
 pub(super) mod onnx;
+pub(crate) mod stages;
 
 use std::path::Path;
 

@@ -7,6 +7,7 @@
 
 mod bound;
 mod engine;
+mod head;
 mod loader;
 mod surface;
 mod tensor;
