@@ -15,7 +15,7 @@ use anyhow::Context;
 
 use crate::cli::{
     BenchCommand, Command, ConfigArgs, DoctorArgs, GpuCommand, ModelCommand, PluginCommand, SceneCommand,
-    StatusArgs,
+    StatusArgs, StreamArgs,
 };
 use crate::config::{ConfigError, Settings};
 use crate::jobs::doctor;
@@ -42,6 +42,12 @@ pub fn main(command: Command) -> anyhow::Result<()> {
             Ok(())
         }
         Command::Status(StatusArgs { config, json }) => handler::status(&load(&config.config)?, json),
+        Command::Enable(StreamArgs { config, stream }) => {
+            handler::set_enabled(&load(&config.config)?, &stream, true)
+        }
+        Command::Disable(StreamArgs { config, stream }) => {
+            handler::set_enabled(&load(&config.config)?, &stream, false)
+        }
         Command::Scene(SceneCommand::Export(arguments)) => crate::jobs::scene::run(&arguments),
         Command::Plugin(PluginCommand::List { config, json }) => {
             handler::plugin_list(&load(&config.config)?, json)
@@ -90,6 +96,8 @@ fn only_prints(command: &Command) -> bool {
         | C::Check(_)
         | C::Reload(_)
         | C::Status(_)
+        | C::Enable(_)
+        | C::Disable(_)
         | C::Scene(_)
         | C::Plugin(_)
         | C::Model(_)

@@ -42,6 +42,10 @@ pub enum Command {
     Doctor(DoctorArgs),
     /// Say what the running daemon and its streams are doing.
     Status(StatusArgs),
+    /// Turn a stream on until the next start of the daemon; one whose source was quarantined starts again.
+    Enable(StreamArgs),
+    /// Turn a stream off until the next start of the daemon.
+    Disable(StreamArgs),
     /// Rendered scenes: export video with ground truth.
     #[command(subcommand)]
     Scene(SceneCommand),
@@ -109,6 +113,16 @@ pub struct StatusArgs {
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// `watchpost enable`, `watchpost disable`.
+#[derive(Debug, Args)]
+pub struct StreamArgs {
+    /// Which daemon.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Name of the stream.
+    pub stream: String,
 }
 
 /// `watchpost scene`.

@@ -5,6 +5,7 @@
 mod accept;
 mod bench;
 mod cli;
+mod crash;
 mod cuda;
 mod doctor;
 mod golden;

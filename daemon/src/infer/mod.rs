@@ -6,7 +6,9 @@
 //! the first frame.
 
 mod cuda;
+mod features;
 mod graph;
+mod head;
 mod in_use;
 mod input;
 pub mod libraries;
@@ -18,7 +20,7 @@ mod provider;
 mod runtime;
 mod session;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod version;
 mod window;
 
@@ -28,9 +30,11 @@ pub use cuda::{
     BoundOptions, BoundSession, Build, DeviceTensor, ENGINE_SUBCOMMAND, Engine, EngineBuild, EngineBuilder,
     EngineOrder, EngineState, Engines, Graphs, Placement, Slot, Stamp, build_child,
 };
+pub use features::{FeatureRing, Features};
+pub use head::Head;
 pub use in_use::{InUse, Place};
 pub use input::InputSpec;
-pub use model_dir::ModelDir;
+pub use model_dir::{ModelDir, Stage};
 pub use preload::loads;
 pub use provider::{Choice, Provider, Readiness, choose, readiness};
 pub use runtime::{CURRENT, LIBRARY, RUNTIMES, Runtime, in_use, version_of};

@@ -4,6 +4,7 @@
 
 mod libraries;
 pub(super) mod onnx;
+pub(crate) mod stages;
 
 use std::path::Path;
 

@@ -275,7 +275,6 @@ fn tensorrt(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::manifest::Layout;
     use crate::flow::{ElementType, Size};
 
     fn input(declared: &[i64]) -> InputSpec {
@@ -283,9 +282,7 @@ mod tests {
             name: "images".into(),
             element: ElementType::F32,
             size: Size::new(64, 32),
-            layout: Layout::Nchw,
-            channels: 3,
-            frames: None,
+            axes: vec![3, 32, 64],
             batch: usize::try_from(declared[0]).ok(),
             declared: declared.to_vec(),
         }
