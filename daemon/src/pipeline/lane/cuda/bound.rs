@@ -24,7 +24,7 @@ const FIRST: usize = 512;
 pub(super) type Better = Box<dyn FnMut(&Stream) -> Option<Result<BoundSession, InferError>> + Send>;
 
 /// A model that the GPU runs.
-pub(super) struct BoundEngine {
+pub struct BoundEngine {
     /// Before the stream, which outlives it.
     session: BoundSession,
     better: Option<Better>,
@@ -39,6 +39,8 @@ pub(super) struct BoundEngine {
     layout: Layout,
     /// Elements of a batch entry.
     entry: usize,
+    /// Wait after each step: for whoever compares.
+    stepwise: bool,
     stream: Stream,
 }
 
@@ -82,8 +84,23 @@ impl BoundEngine {
             candidates,
             geometry,
             layout,
+            stepwise: false,
             stream,
         })
+    }
+
+    /// Runs the model on what a slot holds, and waits.
+    pub(super) fn alone(&mut self, inputs: usize) -> Result<(), String> {
+        let ran = self.session.slot(inputs).and_then(|mut slot| self.session.run(&mut slot));
+        let waited = self.stream.synchronize();
+        ran.map_err(|error| error.to_string())?;
+        waited.map_err(|error| error.to_string())
+    }
+
+    /// Whether TensorRT's engine is still being built.
+    pub(super) fn is_building(&mut self) -> bool {
+        self.look_for_better();
+        self.better.is_some()
     }
 
     /// What runs it.
@@ -150,6 +167,10 @@ impl BoundEngine {
         Ok(())
     }
 
+    fn step(&self) -> Result<(), GpuError> {
+        if self.stepwise { self.stream.synchronize() } else { Ok(()) }
+    }
+
     fn decode(&mut self, slot: &Slot) -> Result<(), Box<dyn std::error::Error>> {
         match &mut self.candidates {
             Some(candidates) => {
@@ -172,7 +193,9 @@ impl Engine<CudaTensor> for BoundEngine {
         let outcome = (|| -> Result<(), Box<dyn std::error::Error>> {
             let mut slot = self.session.slot(inputs.len())?;
             self.gather(inputs, slot.address())?;
+            self.step()?;
             self.session.run(&mut slot)?;
+            self.step()?;
             self.decode(&slot)
         })();
         // In any case: the inputs are let go, and the slot is used again.
@@ -286,6 +309,8 @@ impl Candidates {
         Ok(())
     }
 }
+
+pub mod trial;
 
 #[cfg(test)]
 mod tests;

@@ -14,12 +14,12 @@ use crate::gpu::params::Geometry;
 use crate::gpu::{GpuError, Pinned, Stream};
 use crate::infer::{ModelDir, Runtime, Session};
 use crate::pipeline::lane::cpu::open;
-use crate::pipeline::lane::{Engine, Feed, Opened, Order};
+use crate::pipeline::lane::{Engine, Feed, Order};
 use crate::pipeline::model::{Answer, Input, answer};
 use crate::postprocess::Decoder;
 
 /// A model whose input the GPU writes and the CPU reads.
-struct HostEngine {
+pub struct HostEngine {
     session: Session,
     decoder: Decoder,
     shared: CudaShared,
@@ -37,8 +37,19 @@ struct HostEngine {
 impl Engine<CudaTensor> for HostEngine {
     fn run(&mut self, inputs: &[Input<CudaTensor>]) -> Result<(), String> {
         self.gather(inputs).map_err(|error| error.to_string())?;
+        self.alone(inputs.len())
+    }
+
+    fn answer(&mut self, entry: usize, letterbox: &Letterbox, run: Run) -> Result<Answer, String> {
+        Ok(answer(&mut self.decoder, self.session.outputs(), entry, letterbox, run))
+    }
+}
+
+impl HostEngine {
+    /// Runs the model on what its input holds.
+    pub(super) fn alone(&mut self, inputs: usize) -> Result<(), String> {
         // A graph of one batch size takes nothing less: the entries beyond hold what they held.
-        let entries = if self.session.input().batch.is_some() { self.session.batch() } else { inputs.len() };
+        let entries = if self.session.input().batch.is_some() { self.session.batch() } else { inputs };
         let (shape, count) = (self.session.input().shape(entries), entries * self.entry);
         let view = match self.element {
             ElementType::F32 => TensorView::F32(self.input.values::<f32>(count)),
@@ -48,12 +59,11 @@ impl Engine<CudaTensor> for HostEngine {
         self.session.run_view(&shape, view).map(drop).map_err(|error| error.to_string())
     }
 
-    fn answer(&mut self, entry: usize, letterbox: &Letterbox, run: Run) -> Result<Answer, String> {
-        Ok(answer(&mut self.decoder, self.session.outputs(), entry, letterbox, run))
+    /// Most entries of one run, and threads within it.
+    pub(super) fn takes(&self) -> (usize, usize) {
+        (self.session.batch(), self.session.threads())
     }
-}
 
-impl HostEngine {
     /// Puts the inputs into the batch, and waits until they are there.
     fn gather(&mut self, inputs: &[Input<CudaTensor>]) -> Result<(), GpuError> {
         let mut jobs = Vec::with_capacity(inputs.len());
@@ -108,12 +118,12 @@ pub(super) fn on_cpu(
     runtime: &Runtime,
     dir: &mut ModelDir,
     order: &Order<'_>,
-) -> Result<Opened<CudaTensor>, Box<dyn std::error::Error + Send + Sync>> {
+) -> Result<(HostEngine, Feed), Box<dyn std::error::Error + Send + Sync>> {
     let (session, decoder) = open(runtime, dir, order.options, order.threshold)?;
     let (size, element) = (session.input().size, session.input().element);
     let feed = Feed { manifest: dir.manifest.clone(), size, element, on_host: true };
     let preprocessor = crate::preprocess::Preprocessor::new(&feed.manifest.input, size, element)?;
-    let (batch, threads) = (session.batch(), session.threads());
+    let batch = session.batch();
     let entry = session.input().shape(1).iter().product::<usize>();
     let device = &shared.device;
     let engine = HostEngine {
@@ -128,8 +138,7 @@ pub(super) fn on_cpu(
         session,
         decoder,
     };
-    let edge = ("CPU, input in pinned memory".into(), true);
-    Ok(Opened { engine: Box::new(engine), feed, batch, threads, edge })
+    Ok((engine, feed))
 }
 
 #[cfg(test)]
