@@ -4,6 +4,7 @@
 use std::process::Command;
 
 use e2e::cuda::Soft;
+use e2e::daemon::binary;
 use e2e::data::root;
 use serde_json::Value;
 
@@ -12,7 +13,7 @@ fn the_bundle_runs_on_a_machine_with_a_driver_and_says_what_it_could_not_try() {
     let folder = tempfile::tempdir().unwrap();
     let archive = folder.path().join("bundle.tar.zst");
     let script = root().join("tests/gpu/bundle");
-    let made = Command::new(script).arg(&archive).env("BUNDLE_LEVEL", "9").output().unwrap();
+    let made = Command::new(script).arg(&archive).env("BUNDLE_LEVEL", "9").env("WATCHPOST", binary()).output().unwrap();
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     let unpacked =
         Command::new("tar").arg("-C").arg(folder.path()).arg("-xf").arg(&archive).status().unwrap();
@@ -48,7 +49,7 @@ fn the_bundle_runs_on_a_machine_with_a_driver_and_says_what_it_could_not_try() {
         ("tensor F32 from Nv12", "good"),
         ("mask on P010", "good"),
         ("one context with GStreamer", "good"),
-        ("NVENC h264", "untried"),
+        ("NVENC H.264", "untried"),
         ("bound memory on TensorRT", "untried"),
         ("bound memory on CUDA", "untried"),
         ("two slots on CUDA", "untried"),

@@ -63,7 +63,7 @@ fn kernels_and_lanes_agree_and_untried_edges_are_named() {
         "decode on",
         "encode view on",
         "infer it on",
-        "NVENC h264",
+        "NVENC H.264",
         "bound memory on CUDA",
         "two slots on TensorRT",
     ] {
@@ -92,7 +92,7 @@ fn native_edges_are_good_and_copy_nothing() {
     let of = |name: &str| {
         parts.iter().find(|(part, ..)| part.starts_with(name)).unwrap_or_else(|| panic!("{parts:?}"))
     };
-    for name in ["NVENC h264", "decode on", "encode view on", "lanes on"] {
+    for name in ["NVENC H.264", "decode on", "encode view on", "lanes on"] {
         assert_eq!(of(name).1, "good", "{name}: {parts:?}");
     }
     assert!(!parts.iter().any(|(part, ..)| part == "throughput against NVDEC alone"), "{parts:?}");

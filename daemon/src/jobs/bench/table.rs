@@ -92,8 +92,9 @@ fn parts(text: &mut String, backend: &Measured) {
         Outcome::Row(row) => Some((part.name(), row)),
         Outcome::Failed { .. } => None,
     });
-    let by: Vec<String> = rows.map(|(name, row)| format!("{name}: {}", row.by)).collect();
-    line(text, format_args!("  by {}", by.join("; ")));
+    for (name, row) in rows {
+        line(text, format_args!("  {name:12}by {}", row.by));
+    }
     // On the CPU there is nothing to copy to.
     if let Some(whole) = backend.whole.as_ref().filter(|whole| !whole.copies.is_empty()) {
         line(

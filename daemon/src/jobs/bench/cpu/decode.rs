@@ -89,11 +89,12 @@ impl Bare<'_> {
     /// From the file to nothing, and where its pictures end.
     pub(in crate::jobs::bench) fn pipeline(self) -> anyhow::Result<(gst::Pipeline, gst::Pad)> {
         gst::init()?;
-        let codec = self.video.codec.as_deref().unwrap_or_default().to_lowercase();
-        // As ingest/cuda.rs: NVDEC wants what comes in units of several frames split.
-        let split = match (self.gpu, codec.as_str()) {
-            (Some(_), "vp9") => "vp9parse !",
-            (Some(_), "av1") => "av1parse !",
+        // As in ingest: NVDEC takes what its own parser made.
+        let split = match (self.gpu, self.video.codec.as_deref()) {
+            (Some(_), Some("video/x-h264")) => "h264parse !",
+            (Some(_), Some("video/x-h265")) => "h265parse !",
+            (Some(_), Some("video/x-vp9")) => "vp9parse !",
+            (Some(_), Some("video/x-av1")) => "av1parse !",
             _ => "",
         };
         let memory = self.gpu.map_or_else(String::new, |_| format!("video/x-raw({FEATURE}) !"));
