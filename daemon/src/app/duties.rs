@@ -61,6 +61,7 @@ impl<R: FnOnce()> Duties<R> {
         }
         self.notifier.status(&format!("{running} of {} streams running", streams.len()));
         self.notifier.alive();
+        self.core.crashes.see_to();
         self.box_status(streams.keys().cloned().collect());
         self.plugin_statuses();
     }

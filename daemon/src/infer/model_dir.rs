@@ -26,6 +26,17 @@ pub struct ModelDir {
     pub onnx: PathBuf,
     /// SHA-256 of the graph's file, 64 hexadecimal digits.
     pub hash: String,
+    /// What the graph takes.
+    pub stage: Stage,
+}
+
+/// What a graph of a model takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Pictures.
+    Pictures,
+    /// What the first graph gave of the pictures of a window: the head of a two-stage clip model.
+    Features,
 }
 
 impl ModelDir {
@@ -48,7 +59,30 @@ impl ModelDir {
         }
         let onnx = path.join(&manifest.file);
         let hash = hash(&onnx).map_err(InferError::read(&onnx))?;
-        Ok(Self { path: path.to_path_buf(), manifest, labels, onnx, hash })
+        Ok(Self { path: path.to_path_buf(), manifest, labels, onnx, hash, stage: Stage::Pictures })
+    }
+
+    /// The head of a two-stage clip model, to be opened beside this one, its backbone; `None` where it has none.
+    ///
+    /// # Errors
+    /// Where the head's file cannot be read.
+    pub fn head(&self) -> Result<Option<Self>, InferError> {
+        let Some(head) = self.manifest.head.as_ref().filter(|_| self.stage == Stage::Pictures) else {
+            return Ok(None);
+        };
+        let onnx = self.path.join(&head.file);
+        let hash = hash(&onnx).map_err(InferError::read(&onnx))?;
+        Ok(Some(Self { onnx, hash, stage: Stage::Features, ..self.clone() }))
+    }
+
+    /// Entries in one run of the graph, where `wanted` frames or windows of so many streams may share one: a backbone
+    /// also takes what a stream brings from one window to the next.
+    #[must_use]
+    pub fn batch(&self, wanted: usize) -> usize {
+        match (&self.manifest.head, self.manifest.window, self.stage) {
+            (Some(_), Some(window), Stage::Pictures) => wanted.max(window.hop),
+            _ => wanted,
+        }
     }
 
     /// Name of the folder, for messages.

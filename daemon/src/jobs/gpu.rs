@@ -99,11 +99,11 @@ fn compared(finding: Finding, cases: &str, differ: &str) -> Part {
     Part::new(finding.name, outcome, found)
 }
 
-/// Checks a GPU.
+/// Checks a GPU. `library`: `infer.library`, so that models run on the ONNX Runtime that the daemon has.
 ///
 /// # Errors
 /// Where there is no driver or no such GPU, or a part is wrong.
-pub fn run(arguments: &CheckArgs) -> anyhow::Result<()> {
+pub fn run(arguments: &CheckArgs, library: Option<PathBuf>) -> anyhow::Result<()> {
     let driver = probe()?;
     let gpu = driver.gpus.iter().find(|gpu| gpu.index == arguments.gpu);
     let gpu = gpu.ok_or_else(|| {
@@ -140,19 +140,21 @@ pub fn run(arguments: &CheckArgs) -> anyhow::Result<()> {
         }
         gstreamer(&shared, &mut add);
         match &arguments.model {
-            Some(model) => model::providers(&shared, model, &mut add),
+            Some(model) => model::providers(&shared, library.as_deref(), model, &mut add),
             None => add(Part::new("model", Outcome::Untried, "no --model was given")),
         }
     }
     if let Some(model) = &arguments.model {
+        let subject = lanes::Subject { gpu: arguments.gpu, model: model.clone(), library };
         for video in &arguments.video {
-            lanes::same(arguments.gpu, model, video, &mut add);
+            lanes::same(&subject, video, &mut add);
         }
         if let Some(video) = arguments.video.first() {
-            lanes::restarts(arguments.gpu, model, video, arguments.rounds, &mut add);
+            lanes::restarts(&subject, video, arguments.rounds, &mut add);
             if arguments.streams > 0 {
                 let (gpu, batch, seconds) = (arguments.gpu, arguments.batch, arguments.seconds);
-                let order = Order { gpu, video, model, batch, seconds };
+                let library = subject.library.as_deref();
+                let order = Order { gpu, library, video, model, batch, seconds };
                 speed::measure(&order, arguments.streams, &mut add);
             } else {
                 add(Part::new("throughput", Outcome::Untried, "no --streams were given"));

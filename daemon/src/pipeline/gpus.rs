@@ -12,6 +12,7 @@ use super::pool::Pool;
 use crate::config::Settings;
 use crate::config::settings::{Accel, LaneChoice, Stream};
 use crate::gpu::{Device, probe};
+use crate::service::crash;
 use crate::telemetry::Registry;
 
 /// Which lane, and which GPU, a stream asks for.
@@ -130,18 +131,26 @@ impl Gpus {
         if let Some(gpu) = open.get(&index) {
             return Ok(Arc::clone(gpu));
         }
+        let gpu = crash::blameless(|| self.open(index))?;
+        open.insert(index, Arc::clone(&gpu));
+        Ok(gpu)
+    }
+
+    /// Opens a GPU, and has everything loaded that initialises CUDA: no stream's decoder has a part in that.
+    fn open(&self, index: u32) -> Result<Arc<Gpu>, String> {
         let driver = probe().map_err(|error| error.to_string())?;
         let found = driver.gpus.iter().find(|gpu| gpu.index == index).ok_or_else(|| {
             format!("there is no GPU {index}; the driver has {}, counted from 0", driver.gpus.len())
         })?;
         let device = Device::open(index).map_err(|error| error.to_string())?;
+        // What breaks once the context is broken is not its source's doing.
+        device.when_lost(crash::pardon);
         let shared = CudaShared::new(device, &self.registry);
         let settings = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
         let models = Pool::new(&settings, self.registry.clone(), Box::new(shared.loader()));
         let gpu = Arc::new(Gpu { shared, models, name: found.name.clone() });
         let version = driver.module.as_deref().unwrap_or("unknown");
         tracing::info!(gpu = index, name = found.name, driver = version, cuda = driver.cuda, "GPU opened");
-        open.insert(index, Arc::clone(&gpu));
         Ok(gpu)
     }
 }

@@ -13,7 +13,12 @@ fn the_bundle_runs_on_a_machine_with_a_driver_and_says_what_it_could_not_try() {
     let folder = tempfile::tempdir().unwrap();
     let archive = folder.path().join("bundle.tar.zst");
     let script = root().join("tests/gpu/bundle");
-    let made = Command::new(script).arg(&archive).env("BUNDLE_LEVEL", "9").env("WATCHPOST", binary()).output().unwrap();
+    let made = Command::new(script)
+        .arg(&archive)
+        .env("BUNDLE_LEVEL", "9")
+        .env("WATCHPOST", binary())
+        .output()
+        .unwrap();
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     let unpacked =
         Command::new("tar").arg("-C").arg(folder.path()).arg("-xf").arg(&archive).status().unwrap();

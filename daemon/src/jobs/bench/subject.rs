@@ -49,6 +49,9 @@ pub struct SubjectArgs {
     /// Index of the GPU that the CUDA backend uses, counted from 0
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub gpu: u32,
+    /// `infer.library`, where who measures knows it.
+    #[arg(skip)]
+    pub library: Option<PathBuf>,
     /// Measure this backend alone, and fail where it is absent; default: all that are present
     #[arg(long = "backend", value_name = "NAME")]
     pub backends: Vec<Kind>,
@@ -163,6 +166,7 @@ fn settings(args: &SubjectArgs, folder: &Path) -> anyhow::Result<(Settings, Stri
     "bench".clone_into(&mut settings.box_.name);
     "off".clone_into(&mut settings.mqtt.url);
     settings.accel.gpu = args.gpu;
+    settings.infer.library.clone_from(&args.library);
     settings.paths.state = folder.join("state");
     settings.paths.cache = folder.join("cache");
     settings.paths.run = folder.join("run");

@@ -36,6 +36,8 @@ const FRAMES: u64 = 32;
 pub struct Order<'a> {
     /// Index of the GPU.
     pub gpu: u32,
+    /// `infer.library`.
+    pub library: Option<&'a Path>,
     /// A video file.
     pub video: &'a Path,
     /// A model's folder.
@@ -107,6 +109,7 @@ impl Throughput {
             plugins: Vec::new(),
             encode: false,
             gpu: order.gpu,
+            library: order.library.map(Path::to_owned),
             backends: vec![Kind::Cuda],
             json: false,
         };

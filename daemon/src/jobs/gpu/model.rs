@@ -11,14 +11,24 @@ use crate::infer::{ModelDir, Runtime, SessionOptions};
 use crate::pipeline::lane::{CudaShared, Order, trial};
 
 /// Tries them all.
-pub(super) fn providers(shared: &CudaShared, model: &Path, add: &mut impl FnMut(Part)) {
-    if let Err(error) = try_all(shared, model, add) {
+pub(super) fn providers(
+    shared: &CudaShared,
+    library: Option<&Path>,
+    model: &Path,
+    add: &mut impl FnMut(Part),
+) {
+    if let Err(error) = try_all(shared, library, model, add) {
         add(Part::new("model", Outcome::Wrong, format!("{error:#}")));
     }
 }
 
-fn try_all(shared: &CudaShared, model: &Path, add: &mut impl FnMut(Part)) -> anyhow::Result<()> {
-    let (runtime, dir) = (Runtime::load(None)?, ModelDir::open(model)?);
+fn try_all(
+    shared: &CudaShared,
+    library: Option<&Path>,
+    model: &Path,
+    add: &mut impl FnMut(Part),
+) -> anyhow::Result<()> {
+    let (runtime, dir) = (Runtime::load(library)?, ModelDir::open(model)?);
     let (cache, infer) = (tempfile::tempdir()?, Infer::default());
     let order = Order {
         name: "check",
@@ -27,6 +37,11 @@ fn try_all(shared: &CudaShared, model: &Path, add: &mut impl FnMut(Part)) -> any
         infer: &infer,
         cache: cache.path(),
     };
+    if dir.head()?.is_some() {
+        let two = "a two-stage clip model; give another one";
+        add(Part::new("bound memory and order of kernels", Outcome::Untried, two));
+        return Ok(());
+    }
     for provider in [Provider::TensorRt, Provider::Cuda] {
         match runtime.try_provider(provider) {
             Ok(()) => {

@@ -56,7 +56,9 @@ impl Parts {
             stop.wait(LOOK)?;
         }
         let none = || Input::Frame(Lent::from(CudaTensor::default()));
-        let ready = (0..model.batch).map(|_| none()).collect();
+        // Of a two-stage clip model the backbone is measured, as on the CPU: one frame.
+        let entries = if dir.manifest.head.is_some() { 1 } else { model.batch };
+        let ready = (0..entries).map(|_| none()).collect();
         let letterbox = Letterbox { source: Rect::default(), target: Rect::default() };
         Ok(Self { model, letterbox, ready, lab })
     }
@@ -94,6 +96,9 @@ impl Parts {
     }
 
     pub(super) fn part(&mut self, time: Duration, stop: &Stop) -> anyhow::Result<Cost> {
+        if self.model.feed.manifest.head.is_some() {
+            return self.floor(time, stop);
+        }
         let Self { model, letterbox, ready, lab } = self;
         let run = Run { model: 0, begin: 0, end: 0 };
         run_for(time, stop, || {

@@ -2,10 +2,12 @@
 //!
 //! In: a model's folder, `infer.providers`. Out: an engine: [`super::bound`] where the GPU infers, [`super::engine`] where
 //! the CPU does. TensorRT without a fresh engine: a process of its own builds one, CUDA serves meanwhile, and the session
-//! is exchanged between two runs. Who measures a model opens a [`CudaModel`], which can also run alone. Fails where no provider of the list loads, with ONNX Runtime's words for each.
+//! is exchanged between two runs. Who measures a model opens a [`CudaModel`], which can also run alone. Fails where no
+//! provider of the list loads, with ONNX Runtime's words for each.
 
 use super::bound::{Better, BoundEngine};
 use super::engine::{HostEngine, on_cpu};
+use super::head::DeviceHead;
 use super::{CudaShared, CudaTensor};
 use crate::flow::{Letterbox, Run};
 use crate::gpu::{Stream, probe};
@@ -17,6 +19,7 @@ use crate::pipeline::lane::{Engine, Feed, Loader, Opened, Order};
 use crate::pipeline::model::{Answer, Input};
 use crate::postprocess::{Decoder, ModelInfo};
 use crate::preprocess::Preprocessor;
+use crate::service::crash;
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
@@ -107,11 +110,13 @@ impl CudaLoader {
             tracing::info!(model = order.name, %provider, why, "an execution provider is not there");
         }
         if choice.provider == Provider::Cpu {
-            let (engine, feed) = on_cpu(&self.shared, runtime, dir, order)?;
-            let (batch, threads) = engine.takes();
+            let (engine, feed, batch) = on_cpu(&self.shared, runtime, dir, order)?;
+            let threads = engine.threads();
             return Ok(CudaModel { engine: CudaEngine::Host(Box::new(engine)), feed, batch, threads });
         }
-        let (engine, feed, batch) = bound(&self.shared, runtime, dir, order, choice.provider)?;
+        // Execution providers initialise CUDA in their own way, and no stream's decoder has a part in that.
+        let (engine, feed, batch) =
+            crash::blameless(|| bound(&self.shared, runtime, dir, order, choice.provider))?;
         Ok(CudaModel { engine: CudaEngine::Gpu(Box::new(engine)), feed, batch, threads: 0 })
     }
 }
@@ -143,32 +148,52 @@ pub(super) fn bound(
         provider,
         device_index: shared.device.index(),
         compute_stream: Some(stream.handle()),
-        batch: order.options.batch,
+        batch: dir.batch(order.options.batch),
         threads: order.options.threads,
         cuda_graphs: order.infer.cuda_graphs,
         ..BoundOptions::default()
     };
+    let head = head(runtime, dir, order, &options)?;
     let (session, better) = match provider {
         Provider::TensorRt => tensorrt(runtime, dir, order, options)?,
         _ => (BoundSession::open(runtime, dir, options)?, None),
     };
     dir.labels = session.labels().to_vec();
+    let head = head.map(|head| DeviceHead::new(dir, &session, head)).transpose()?;
+    let last = head.as_ref().map_or(&session, DeviceHead::session);
     let decoder = Decoder::new(&ModelInfo {
         decoder: &dir.manifest.output,
         labels: &dir.labels,
         keep: &dir.manifest.keep,
         input: session.input().size,
-        names: session.output_names(),
-        outputs: session.trial(),
+        names: last.output_names(),
+        outputs: last.trial(),
         threshold: order.threshold,
     })?;
     let (size, element) = (session.input().size, session.input().element);
     let feed = Feed { manifest: dir.manifest.clone(), size, element, on_host: false };
     let geometry = Preprocessor::new(&feed.manifest.input, size, element)?.geometry();
-    let batch = session.batch();
+    let batch = last.batch();
     let layout = dir.manifest.input.layout;
-    let engine = BoundEngine::new(session, decoder, layout, geometry, shared, stream, better)?;
+    let engine = BoundEngine::new((session, head), decoder, layout, geometry, shared, stream, better)?;
     Ok((engine, feed, batch))
+}
+
+/// The head of a two-stage clip model, on the same stream. CUDA runs it where TensorRT runs the backbone: it is small, and
+/// recurrent layers are not what an engine is built for.
+fn head(
+    runtime: &Runtime,
+    dir: &ModelDir,
+    order: &Order<'_>,
+    options: &BoundOptions,
+) -> Result<Option<BoundSession>, Error> {
+    let Some(head) = dir.head()? else { return Ok(None) };
+    let provider = match options.provider {
+        Provider::TensorRt => Provider::Cuda,
+        other => other,
+    };
+    let options = BoundOptions { provider, batch: order.options.batch, ..options.clone() };
+    Ok(Some(BoundSession::open(runtime, &head, options)?))
 }
 
 /// A session on TensorRT where its engine is fresh; else one on CUDA, and what takes its place.
@@ -191,7 +216,7 @@ fn tensorrt(
     tracing::info!(model = order.name, why, "TensorRT's engine is built; CUDA serves meanwhile");
     let order_ = EngineOrder {
         model: dir.path.clone(),
-        library: runtime.library().to_owned(),
+        library: runtime.named().to_owned(),
         device_index: options.device_index,
         batch,
     };
@@ -202,7 +227,9 @@ fn tensorrt(
     let (runtime, dir) = (runtime.clone(), dir.clone());
     let better: Better = Box::new(move |_| match build.poll() {
         Build::Building { .. } => None,
-        Build::Done { .. } => Some(BoundSession::open(&runtime, &dir, with_engine.clone())),
+        Build::Done { .. } => {
+            Some(crash::blameless(|| BoundSession::open(&runtime, &dir, with_engine.clone())))
+        }
         Build::Failed(why) => Some(Err(crate::infer::InferError::Ort(why))),
     });
     Ok((session, Some(better)))

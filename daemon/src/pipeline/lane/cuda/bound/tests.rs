@@ -15,9 +15,8 @@ use crate::pipeline::lane::{Cpu, CpuLoader, Cuda, Lane, Loader, Order};
 use crate::scene::{Scene, SceneSpec};
 use crate::telemetry::Registry;
 
-fn model(name: &str) -> ModelDir {
-    let folder: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models").join(name);
-    ModelDir::open(&folder).unwrap()
+fn model(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../models").join(name)
 }
 
 /// Frames of a rendered scene through a lane and an engine: what was found in each, `batch` of them in a run.
@@ -60,21 +59,28 @@ fn answers<L: Lane>(
     found
 }
 
-fn compare(name: &str, batch: usize) {
+fn on_cpu(folder: &Path, batch: usize) -> Vec<Answer> {
     let (runtime, infer) = (Runtime::load(None).unwrap(), Infer::default());
     let options = SessionOptions { threads: 1, batch };
-    let order = Order { name, options, threshold: None, infer: &infer, cache: Path::new("/nowhere") };
-    let mut dir = model(name);
-    let mut expected = CpuLoader.open(&runtime, &mut dir, &order).unwrap();
-    let expected = answers(Cpu, &mut *expected.engine, &expected.feed, batch);
+    let order = Order { name: "m", options, threshold: None, infer: &infer, cache: Path::new("/nowhere") };
+    let mut dir = ModelDir::open(folder).unwrap();
+    let mut opened = CpuLoader.open(&runtime, &mut dir, &order).unwrap();
+    answers(Cpu, &mut *opened.engine, &opened.feed, batch)
+}
 
+fn compare(folder: &Path, batch: usize) -> Vec<Answer> {
+    let expected = on_cpu(folder, batch);
+    let (runtime, infer) = (Runtime::load(None).unwrap(), Infer::default());
+    let options = SessionOptions { threads: 1, batch };
+    let order = Order { name: "m", options, threshold: None, infer: &infer, cache: Path::new("/nowhere") };
+    let mut dir = ModelDir::open(folder).unwrap();
     crate::gpu::probe().unwrap();
     let registry = Registry::new();
     let shared = CudaShared::new(Device::open(0).unwrap(), &registry);
     let (mut engine, feed, _) = bound(&shared, &runtime, &mut dir, &order, Provider::Cpu).unwrap();
-    // Windows are copied by the driver, which must know the memory.
-    let (address, len) = engine.session.memory();
-    let _registered = Registered::new(address, len);
+    // Windows and features are copied by the driver, which must know the memory.
+    let _registered: Vec<Registered> =
+        engine.memory().into_iter().map(|(address, len)| Registered::new(address, len)).collect();
     let lane = Cuda::new(&shared, "test", &registry).unwrap();
     let found = answers(lane, &mut engine, &feed, batch);
     assert_eq!(found, expected);
@@ -83,19 +89,45 @@ fn compare(name: &str, batch: usize) {
         Answer::Scores(scores) => !scores.is_empty(),
     });
     assert!(any, "nothing was found, so nothing was compared");
+    found
 }
 
 #[test]
 fn candidates_are_those_of_the_cpu_lane() {
     if child(module_path!(), "candidates_are_those_of_the_cpu_lane", &[]) {
-        compare("people", 1);
+        compare(&model("people"), 1);
     }
 }
 
 #[test]
 fn windows_are_put_together_on_the_gpu() {
     if child(module_path!(), "windows_are_put_together_on_the_gpu", &[]) {
-        compare("violence", 1);
+        compare(&model("violence"), 1);
+    }
+}
+
+/// Three models that must say the same: one graph, and two whose features stay in video memory.
+#[test]
+fn features_of_two_stage_models_stay_on_the_gpu() {
+    if !child(module_path!(), "features_of_two_stage_models_stay_on_the_gpu", &[]) {
+        return;
+    }
+    let scores = |answers: &[Answer]| -> Vec<f32> {
+        let of = |answer: &Answer| match answer {
+            Answer::Scores(scores) => scores.iter().map(|score| score.value).collect::<Vec<_>>(),
+            Answer::Objects(_) => Vec::new(),
+        };
+        answers.iter().flat_map(of).collect()
+    };
+    let [one, ntf, nft] = crate::infer::tests::stages::folders(64);
+    let expected = scores(&on_cpu(one.path(), 1));
+    assert!(expected.len() >= 18 && expected.windows(4).any(|pair| pair[0] != pair[3]), "{expected:?}");
+    for folder in [ntf, nft] {
+        for batch in [1, 2] {
+            for (found, expected) in scores(&compare(folder.path(), batch)).iter().zip(&expected) {
+                assert!((found - expected).abs() < 1e-5, "{found} for {expected}");
+            }
+        }
     }
 }
 
@@ -107,8 +139,9 @@ fn tried() -> Vec<crate::pipeline::lane::check::Finding> {
     let cache = Path::new("/nowhere");
     let order = Order { name: "people", options, threshold: None, infer: &infer, cache };
     let shared = CudaShared::new(Device::open(0).unwrap(), &Registry::new());
-    let mut findings = trial::on_gpu(&shared, &runtime, &model("people"), &order, Provider::Cpu);
-    findings.push(trial::on_host(&shared, &runtime, &model("people"), &order));
+    let dir = ModelDir::open(&model("people")).unwrap();
+    let mut findings = trial::on_gpu(&shared, &runtime, &dir, &order, Provider::Cpu);
+    findings.push(trial::on_host(&shared, &runtime, &dir, &order));
     findings
 }
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::super::engine::on_cpu;
 use super::super::loader::bound;
 use super::super::{Cuda, CudaPreprocess, CudaShared, CudaTensor, Surface};
-use super::{Answer, BoundEngine, Engine, Input};
+use super::{Answer, BoundEngine, Engine, Error, Input};
 use crate::flow::{
     Decoded, ElementType, Lent, Letterbox, Objects, Picture, Rect, Recycle, Run, Score, Tensor,
 };
@@ -33,8 +33,6 @@ const TIME: Duration = Duration::from_secs(5);
 const BUILDING: Duration = Duration::from_secs(1800);
 /// By so much of the larger one two numbers may differ that the same GPU calculated twice.
 const NEAR: f32 = 1e-3;
-
-type Error = Box<dyn std::error::Error + Send + Sync>;
 
 /// What is tried of a provider.
 #[must_use]
@@ -103,7 +101,7 @@ pub fn on_host(shared: &CudaShared, runtime: &Runtime, dir: &ModelDir, order: &O
                 expected.push(opened.engine.answer(0, &letterbox, RUN)?);
             }
         }
-        let (mut engine, feed) = on_cpu(shared, runtime, &mut dir, order)?;
+        let (mut engine, feed, _) = on_cpu(shared, runtime, &mut dir, order)?;
         repeat(&mut engine, &mut Pictures::new(shared, &feed)?, &expected)
     };
     finding("order of kernels and CPU, pinned memory".into(), compared())
