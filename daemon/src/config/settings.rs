@@ -282,6 +282,22 @@ pub struct Model {
     /// Confidence threshold in place of the manifest's.
     #[serde(default)]
     pub threshold: Option<f32>,
+    /// Numbers that TensorRT calculates in; default: 16-bit floats, and 8-bit integers where the folder holds a
+    /// calibration table or the graph is quantized.
+    #[serde(default)]
+    pub precision: Option<Precision>,
+}
+
+/// Numbers that TensorRT calculates in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// 32-bit floats.
+    Fp32,
+    /// 16-bit floats.
+    Fp16,
+    /// 8-bit integers where TensorRT has them, 16-bit floats elsewhere.
+    Int8,
 }
 
 fn one() -> usize {

@@ -7,11 +7,12 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::lane::{CudaShared, CudaTensor};
+use super::lane::{Cuda, CudaShared, CudaTensor, Lane};
 use super::pool::Pool;
 use crate::config::Settings;
 use crate::config::settings::{Accel, LaneChoice, Stream};
 use crate::gpu::{Device, probe};
+use crate::publish::messages::ModelStatus;
 use crate::telemetry::Registry;
 
 /// Which lane, and which GPU, a stream asks for.
@@ -115,6 +116,12 @@ impl Gpus {
         for gpu in self.open.lock().unwrap_or_else(PoisonError::into_inner).values() {
             gpu.models.configure(settings);
         }
+    }
+
+    /// What runs each model on each GPU.
+    pub(super) fn report(&self) -> Vec<ModelStatus> {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        open.iter().flat_map(|(index, gpu)| gpu.models.report(Cuda::NAME, Some(*index))).collect()
     }
 
     /// Stops every model's thread.

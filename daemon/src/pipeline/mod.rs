@@ -22,6 +22,7 @@ mod pool;
 mod reader;
 mod sampler;
 mod scene_feed;
+mod serving;
 mod status;
 mod stream;
 mod supervisor;

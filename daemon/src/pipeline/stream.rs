@@ -23,6 +23,8 @@ use crate::publish::messages::StreamState;
 /// Waits between two tries of a stream that failed.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// Between two looks at what is being made ready for a stream.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// A stream that runs.
 pub(super) struct StreamHandle {
@@ -173,6 +175,14 @@ impl Life {
                     break;
                 }
                 Ending::Failed(error) => self.enter(StreamState::Failed, Some(error)),
+                Ending::NotYet(why) => {
+                    self.status.update(|report| report.status.warnings = vec![why]);
+                    self.status.publish(&self.name, &self.shared.publish);
+                    if self.stop.wait(LOOK) {
+                        break;
+                    }
+                    continue;
+                }
             }
             if started.elapsed() > LONGEST_WAIT {
                 wait = FIRST_WAIT;
@@ -204,8 +214,10 @@ impl Life {
             }
             Err(why) => return Ending::Failed(why),
         };
-        outcome
-            .unwrap_or_else(|error| Ending::Failed(format!("failed to open stream {}: {error}", self.name)))
+        outcome.unwrap_or_else(|error| match error.not_yet() {
+            Some(why) => Ending::NotYet(why),
+            None => Ending::Failed(format!("failed to open stream {}: {error}", self.name)),
+        })
     }
 
     fn on<L: Lane>(

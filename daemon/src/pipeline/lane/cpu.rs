@@ -199,7 +199,8 @@ impl Loader<Tensor> for CpuLoader {
         let (batch, threads) = (session.batch(), session.threads());
         let layout = dir.manifest.input.layout;
         let engine = Box::new(CpuEngine { session, decoder, layout, batch: Tensor::default() });
-        Ok(Opened { engine, feed, batch, threads, edge: ("CPU".into(), false) })
+        order.serving.by("CPU", false);
+        Ok(Opened { engine, feed, batch, threads })
     }
 }
 

@@ -7,6 +7,7 @@
 
 mod bound;
 mod engine;
+mod engines;
 mod loader;
 mod surface;
 mod tensor;
@@ -72,7 +73,7 @@ impl CudaShared {
     /// Opens models for streams on this GPU.
     #[must_use]
     pub fn loader(&self) -> CudaLoader {
-        CudaLoader { shared: self.clone() }
+        CudaLoader { shared: self.clone(), awaited: Default::default() }
     }
 }
 

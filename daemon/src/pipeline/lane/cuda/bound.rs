@@ -7,27 +7,29 @@
 //! thread. A failed run fails its batch alone.
 
 use super::CudaShared;
+use super::engines::{Better, Served};
 use super::tensor::{CudaTensor, Jobs, Memory, bytes_of, fill};
 use crate::config::manifest::Layout;
 use crate::flow::{ElementType, Letterbox, Objects, Run, Tensor};
 use crate::gpu::params::{Geometry, Job, Sink};
 use crate::gpu::{Buffer, GpuError, Pinned, Rows, Stream, argument};
-use crate::infer::{BoundSession, DeviceTensor, InferError, Placement, Provider, Slot};
-use crate::pipeline::lane::Engine;
+use crate::infer::{BoundSession, DeviceTensor, EngineInUse, Placement, Slot};
+use crate::pipeline::lane::{Engine, Serving};
 use crate::pipeline::model::{Answer, Input, answer};
 use crate::postprocess::{Boxes, Decoder, Layout as Outputs};
+use crate::publish::messages::ModelEngineState;
 
 /// Records that come back with the counters, for each batch entry; where there are more, the rest is fetched.
 const FIRST: usize = 512;
-
-/// Opens the session anew, once TensorRT's engine is there; `None` while it is not.
-pub(super) type Better = Box<dyn FnMut(&Stream) -> Option<Result<BoundSession, InferError>> + Send>;
 
 /// A model that the GPU runs.
 pub(super) struct BoundEngine {
     /// Before the stream, which outlives it.
     session: BoundSession,
+    /// TensorRT's, where that runs it.
+    in_use: Option<EngineInUse>,
     better: Option<Better>,
+    serving: Serving,
     decoder: Decoder,
     shared: CudaShared,
     jobs: Jobs,
@@ -57,14 +59,15 @@ struct Candidates {
 impl BoundEngine {
     /// For an opened session, whose outputs lie on the device where a kernel decodes them.
     pub(super) fn new(
-        mut session: BoundSession,
+        stream: Stream,
+        served: Served,
         decoder: Decoder,
         layout: Layout,
         geometry: Geometry,
         shared: &CudaShared,
-        stream: Stream,
-        better: Option<Better>,
+        serving: Serving,
     ) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+        let Served { mut session, in_use, better } = served;
         let candidates = Candidates::new(&mut session, &decoder, shared, &stream)?;
         if candidates.is_none() {
             session.place(Placement::Host)?;
@@ -77,7 +80,9 @@ impl BoundEngine {
             outputs: Vec::new(),
             shared: shared.clone(),
             session,
+            in_use,
             better,
+            serving,
             decoder,
             candidates,
             geometry,
@@ -86,28 +91,30 @@ impl BoundEngine {
         })
     }
 
-    /// What runs it.
-    pub(super) fn provider(&self) -> Provider {
-        self.session.provider()
-    }
-
-    /// Takes TensorRT's session in CUDA's place, once there is one.
+    /// Takes TensorRT's session in CUDA's place, once there is one. Between two runs: nothing that was asked for is lost.
     fn look_for_better(&mut self) {
         let Some(better) = &mut self.better else { return };
-        let Some(outcome) = better(&self.stream) else { return };
+        let Some(outcome) = better() else { return };
         self.better = None;
-        let taken = outcome.and_then(|mut session| {
+        let taken = outcome.and_then(|mut ready| {
             if self.candidates.is_none() {
-                session.place(Placement::Host)?;
+                ready.session.place(Placement::Host).map_err(|error| error.to_string())?;
             }
-            Ok(session)
+            Ok(ready)
         });
         match taken {
-            Ok(session) => {
-                tracing::info!(provider = %session.provider(), "a model runs on its own engine from here on");
-                self.session = session;
+            Ok(ready) => {
+                tracing::info!(provider = %ready.by, "a model runs on its own engine from here on");
+                self.session = ready.session;
+                self.in_use = Some(ready.in_use);
+                self.serving.by(ready.by, false);
+                self.serving.engine(ModelEngineState::Ready, None);
             }
-            Err(error) => tracing::warn!(%error, "a model stays on CUDA"),
+            Err(error) => {
+                let by = self.serving.edge().0;
+                tracing::warn!(error, by, "a model stays as it is: its engine cannot be used");
+                self.serving.engine(ModelEngineState::Failed, Some(error));
+            }
         }
     }
 

@@ -128,8 +128,8 @@ pub(super) fn on_cpu(
         session,
         decoder,
     };
-    let edge = ("CPU, input in pinned memory".into(), true);
-    Ok(Opened { engine: Box::new(engine), feed, batch, threads, edge })
+    order.serving.by("CPU, input in pinned memory", true);
+    Ok(Opened { engine: Box::new(engine), feed, batch, threads })
 }
 
 #[cfg(test)]

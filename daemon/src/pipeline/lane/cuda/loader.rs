@@ -1,16 +1,19 @@
 //! Opens models for the CUDA lane: on the first execution provider that loads.
 //!
 //! In: a model's folder, `infer.providers`. Out: an engine: [`super::bound`] where the GPU infers, [`super::engine`] where
-//! the CPU does. TensorRT without a fresh engine: a process of its own builds one, CUDA serves meanwhile, and the session
-//! is exchanged between two runs. Fails where no provider of the list loads, with ONNX Runtime's words for each.
+//! the CPU does. TensorRT without a fresh engine: see [`super::engines`]. Fails where no provider of the list loads, with
+//! ONNX Runtime's words for each.
 
-use super::bound::{Better, BoundEngine};
+use std::sync::Arc;
+
+use super::bound::BoundEngine;
 use super::engine::on_cpu;
+use super::engines::{Awaited, Plan, Served};
 use super::{CudaShared, CudaTensor};
 use crate::gpu::{Stream, probe};
 use crate::infer::{
-    BoundOptions, BoundSession, Build, EngineBuild, EngineBuilder, EngineOrder, EngineState, Engines,
-    ModelDir, Provider, Runtime, Stamp, choose,
+    BoundOptions, BoundSession, EngineBuilder, EngineOrder, Engines, ModelDir, Provider, Runtime, Stamp,
+    choose,
 };
 use crate::pipeline::lane::{Feed, Loader, Opened, Order};
 use crate::postprocess::{Decoder, ModelInfo};
@@ -21,6 +24,7 @@ type Error = Box<dyn std::error::Error + Send + Sync>;
 /// Opens models for the CUDA lane.
 pub struct CudaLoader {
     pub(super) shared: CudaShared,
+    pub(super) awaited: Awaited,
 }
 
 impl Loader<CudaTensor> for CudaLoader {
@@ -37,9 +41,12 @@ impl Loader<CudaTensor> for CudaLoader {
         if choice.provider == Provider::Cpu {
             return on_cpu(&self.shared, runtime, dir, order);
         }
-        let (engine, feed, batch) = bound(&self.shared, runtime, dir, order, choice.provider)?;
-        let edge = (engine.provider().to_string(), false);
-        Ok(Opened { engine: Box::new(engine), feed, batch, threads: 0, edge })
+        let (engine, feed, batch) = bound(&self.shared, &self.awaited, runtime, dir, order, choice.provider)?;
+        Ok(Opened { engine: Box::new(engine), feed, batch, threads: 0 })
+    }
+
+    fn keep(&self, wanted: &dyn Fn(&str) -> bool) {
+        self.awaited.keep(wanted);
     }
 }
 
@@ -47,6 +54,7 @@ impl Loader<CudaTensor> for CudaLoader {
 /// inputs of one run.
 pub(super) fn bound(
     shared: &CudaShared,
+    awaited: &Awaited,
     runtime: &Runtime,
     dir: &mut ModelDir,
     order: &Order<'_>,
@@ -62,10 +70,15 @@ pub(super) fn bound(
         cuda_graphs: order.infer.cuda_graphs,
         ..BoundOptions::default()
     };
-    let (session, better) = match provider {
-        Provider::TensorRt => tensorrt(runtime, dir, order, options)?,
-        _ => (BoundSession::open(runtime, dir, options)?, None),
+    let served = match provider {
+        Provider::TensorRt => tensorrt(runtime, dir, order, options)?.open(awaited, order.serving)?,
+        _ => {
+            let session = BoundSession::open(runtime, dir, options)?;
+            order.serving.by(provider, false);
+            Served { session, in_use: None, better: None }
+        }
     };
+    let session = &served.session;
     dir.labels = session.labels().to_vec();
     let decoder = Decoder::new(&ModelInfo {
         decoder: &dir.manifest.output,
@@ -81,43 +94,37 @@ pub(super) fn bound(
     let geometry = Preprocessor::new(&feed.manifest.input, size, element)?.geometry();
     let batch = session.batch();
     let layout = dir.manifest.input.layout;
-    let engine = BoundEngine::new(session, decoder, layout, geometry, shared, stream, better)?;
+    let serving = order.serving.clone();
+    let engine = BoundEngine::new(stream, served, decoder, layout, geometry, shared, serving)?;
     Ok((engine, feed, batch))
 }
 
-/// A session on TensorRT where its engine is fresh; else one on CUDA, and what takes its place.
-fn tensorrt(
-    runtime: &Runtime,
-    dir: &ModelDir,
-    order: &Order<'_>,
-    options: BoundOptions,
-) -> Result<(BoundSession, Option<Better>), Error> {
+/// TensorRT's engine of a model on a GPU, and what may serve until it is there.
+fn tensorrt(runtime: &Runtime, dir: &ModelDir, order: &Order<'_>, options: BoundOptions) -> Result<Plan, Error> {
     let driver = probe()?;
     let gpu = driver.gpus.iter().find(|gpu| gpu.index == options.device_index).ok_or("the GPU is gone")?;
-    let (engines, batch) = (Engines::new(order.cache), options.batch);
-    let stamp = Stamp::new(order.name, dir, batch, gpu, &driver, runtime)?;
-    let with_engine = BoundOptions { engine: Some(engines.folder(&stamp)), ..options.clone() };
-    let why = match engines.state(&stamp) {
-        EngineState::Fresh => return Ok((BoundSession::open(runtime, dir, with_engine)?, None)),
-        EngineState::Stale(why) => why,
-        EngineState::Missing => "there is none".to_owned(),
-    };
-    tracing::info!(model = order.name, why, "TensorRT's engine is built; CUDA serves meanwhile");
-    let order_ = EngineOrder {
+    let build = EngineOrder {
         model: dir.path.clone(),
         library: runtime.library().to_owned(),
         device_index: options.device_index,
-        batch,
+        batch: options.batch,
+        precision: dir.precision,
     };
-    let name = order.name.to_owned();
-    let tell = move |build: &Build| tracing::info!(model = name, "{}", build.line(&name));
-    let build = EngineBuild::start(&EngineBuilder::own()?, &engines, &stamp, &order_, tell)?;
-    let session = BoundSession::open(runtime, dir, BoundOptions { provider: Provider::Cuda, ..options })?;
+    let stamp = Stamp::new(order.name, dir, options.batch, gpu, &driver, runtime)?;
+    // While runs are recorded no other thread may ask CUDA for memory: the model's own waits for it.
+    let in_place = options.cuda_graphs;
     let (runtime, dir) = (runtime.clone(), dir.clone());
-    let better: Better = Box::new(move |_| match build.poll() {
-        Build::Building { .. } => None,
-        Build::Done { .. } => Some(BoundSession::open(&runtime, &dir, with_engine.clone())),
-        Build::Failed(why) => Some(Err(crate::infer::InferError::Ort(why))),
-    });
-    Ok((session, Some(better)))
+    Ok(Plan {
+        engines: Engines::new(order.cache),
+        stamp,
+        builder: EngineBuilder::own()?,
+        order: build,
+        open: Arc::new(move |engine| {
+            let provider = if engine.is_some() { Provider::TensorRt } else { Provider::Cuda };
+            BoundSession::open(&runtime, &dir, BoundOptions { provider, engine, ..options.clone() })
+        }),
+        // A list without CUDA is an order.
+        meanwhile: order.infer.providers.contains(&Provider::Cuda),
+        in_place,
+    })
 }

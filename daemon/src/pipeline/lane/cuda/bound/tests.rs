@@ -3,13 +3,15 @@
 
 use std::path::{Path, PathBuf};
 
+use super::super::engines::tests::held;
+use super::super::engines::{Awaited, Ready};
 use super::super::loader::bound;
 use super::*;
 use crate::config::settings::Infer;
 use crate::flow::{Decoded, Lent, Rect, Size, Spares};
 use crate::gpu::Device;
 use crate::gpu::soft::{Registered, child};
-use crate::infer::{ModelDir, Runtime, SessionOptions, WindowBuilder};
+use crate::infer::{BoundOptions, BoundSession, ModelDir, Provider, Runtime, SessionOptions, WindowBuilder};
 use crate::pipeline::lane::check::meta;
 use crate::pipeline::lane::{Cpu, CpuLoader, Cuda, Lane, Loader, Order};
 use crate::scene::{Scene, SceneSpec};
@@ -61,9 +63,15 @@ fn answers<L: Lane>(
 }
 
 fn compare(name: &str, batch: usize) {
-    let (runtime, infer) = (Runtime::load(None).unwrap(), Infer::default());
+    compare_with(name, batch, |_| {});
+}
+
+/// As the CPU lane's, with something done to the engine before.
+fn compare_with(name: &str, batch: usize, prepare: impl FnOnce(&mut BoundEngine)) {
+    let (runtime, infer, serving) = (Runtime::load(None).unwrap(), Infer::default(), Serving::default());
     let options = SessionOptions { threads: 1, batch };
-    let order = Order { name, options, threshold: None, infer: &infer, cache: Path::new("/nowhere") };
+    let cache = Path::new("/nowhere");
+    let order = Order { name, options, threshold: None, serving: &serving, infer: &infer, cache };
     let mut dir = model(name);
     let mut expected = CpuLoader.open(&runtime, &mut dir, &order).unwrap();
     let expected = answers(Cpu, &mut *expected.engine, &expected.feed, batch);
@@ -71,10 +79,13 @@ fn compare(name: &str, batch: usize) {
     crate::gpu::probe().unwrap();
     let registry = Registry::new();
     let shared = CudaShared::new(Device::open(0).unwrap(), &registry);
-    let (mut engine, feed, _) = bound(&shared, &runtime, &mut dir, &order, Provider::Cpu).unwrap();
+    let awaited = Awaited::default();
+    let (mut engine, feed, _) = bound(&shared, &awaited, &runtime, &mut dir, &order, Provider::Cpu).unwrap();
+    assert_eq!(serving.edge(), ("CPU".to_owned(), false));
     // Windows are copied by the driver, which must know the memory.
     let (address, len) = engine.session.memory();
     let _registered = Registered::new(address, len);
+    prepare(&mut engine);
     let lane = Cuda::new(&shared, "test", &registry).unwrap();
     let found = answers(lane, &mut engine, &feed, batch);
     assert_eq!(found, expected);
@@ -97,4 +108,41 @@ fn windows_are_put_together_on_the_gpu() {
     if child(module_path!(), "windows_are_put_together_on_the_gpu", &[]) {
         compare("violence", 1);
     }
+}
+
+/// Another session takes the place of the first between the second run and the third: no answer is missing or another.
+#[test]
+fn an_engine_takes_its_place_between_two_runs() {
+    if !child(module_path!(), "an_engine_takes_its_place_between_two_runs", &[]) {
+        return;
+    }
+    let cache = tempfile::tempdir().unwrap();
+    let mut serving = Serving::default();
+    compare_with("people", 1, |engine| {
+        serving = engine.serving.clone();
+        let (runtime, in_use) = (Runtime::load(None).unwrap(), held(cache.path()));
+        let session = BoundSession::open(&runtime, &model("people"), BoundOptions::default()).unwrap();
+        let (mut ready, mut asked) = (Some(Ready { session, in_use, by: Provider::TensorRt }), 0);
+        engine.better = Some(Box::new(move || {
+            asked += 1;
+            if asked > 2 { ready.take().map(Ok) } else { None }
+        }));
+    });
+    assert_eq!(serving.edge(), ("TensorRT".to_owned(), false));
+    assert_eq!(serving.status("people", "cuda", None).engine.unwrap().state, ModelEngineState::Ready);
+}
+
+#[test]
+fn an_engine_that_fails_takes_nobodys_place() {
+    if !child(module_path!(), "an_engine_that_fails_takes_nobodys_place", &[]) {
+        return;
+    }
+    let mut serving = Serving::default();
+    compare_with("people", 1, |engine| {
+        serving = engine.serving.clone();
+        engine.better = Some(Box::new(|| Some(Err("no memory".into()))));
+    });
+    assert_eq!(serving.edge(), ("CPU".to_owned(), false));
+    let engine = serving.status("people", "cuda", None).engine.unwrap();
+    assert_eq!((engine.state, engine.reason.as_deref()), (ModelEngineState::Failed, Some("no memory")));
 }
