@@ -54,6 +54,9 @@ pub fn main(command: Command) -> anyhow::Result<()> {
             handler::command(&load(&config.config)?, &target, &name, &arguments)
         }
         Command::Model(ModelCommand::Check(arguments)) => crate::jobs::model::check(&arguments),
+        Command::Model(ModelCommand::Engines { config, what }) => {
+            crate::jobs::model::engines::run(&load(&config.config)?, &what)
+        }
         Command::Bench(BenchCommand::Lane(arguments)) => crate::jobs::bench::lane::run(&arguments),
         Command::Bench(BenchCommand::Streams(arguments)) => crate::jobs::bench::streams::run(&arguments),
         Command::Bench(BenchCommand::Plugin(arguments)) => crate::jobs::bench::plugin::run(&arguments),

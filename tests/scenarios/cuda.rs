@@ -5,6 +5,8 @@
 mod check;
 #[path = "cuda/failures.rs"]
 mod failures;
+#[path = "cuda/gpus.rs"]
+mod gpus;
 #[path = "cuda/same.rs"]
 mod same;
 

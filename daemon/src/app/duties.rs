@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
 use super::daemon::Core;
+use crate::pipeline::prune_engines;
 use crate::plugins::{EntryStatus, InstanceState, PluginState};
 use crate::publish::messages::{self, BoxStatus, ModelStatus, PluginInstance, PluginStatus, Timestamp};
 use crate::service::Notifier;
@@ -29,6 +30,8 @@ pub(super) struct Duties<R> {
     lane: String,
     started: Instant,
     ready: Option<R>,
+    /// Whether the cache of engines still has to be looked through.
+    prune: bool,
     /// When systemd was asked last to wait longer.
     extended: Option<Instant>,
     answers: JoinSet<()>,
@@ -38,6 +41,8 @@ pub(super) struct Duties<R> {
 impl<R: FnOnce()> Duties<R> {
     pub(super) fn new(core: Arc<Core>, notifier: Notifier, lane: String, ready: R) -> Self {
         Self {
+            // Not by a trial, which knows nothing of the box's models.
+            prune: core.config.is_some(),
             core,
             notifier,
             lane,
@@ -73,6 +78,10 @@ impl<R: FnOnce()> Duties<R> {
                 Start::NeedsEngines => self.extend(),
                 Start::GoesOn => {}
             }
+        }
+        if self.ready.is_none() && running > 0 && std::mem::take(&mut self.prune) {
+            let settings = self.core.settings();
+            self.spawn(move || prune_engines(&settings));
         }
         self.notifier.status(&status_line(streams.len(), running, &models, Timestamp::now()));
         self.notifier.alive();
@@ -234,7 +243,8 @@ mod tests {
     fn the_status_line_says_what_is_built() {
         let now = Timestamp(43_000_000);
         assert_eq!(status_line(2, 1, &[], now), "1 of 2 streams running");
-        let models = [model(Some("TensorRT"), ModelEngineState::Ready), model(None, ModelEngineState::Building)];
+        let models =
+            [model(Some("TensorRT"), ModelEngineState::Ready), model(None, ModelEngineState::Building)];
         assert_eq!(
             status_line(2, 0, &models, now),
             "0 of 2 streams running; building the TensorRT engine of people on GPU 0: 42 s of about 90 s"

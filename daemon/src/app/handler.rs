@@ -378,7 +378,8 @@ mod tests {
         assert_eq!(model_line(&cpu), "model people  CPU");
         let engine = json!({ "state": "building", "reason": "made for driver 1, here is 2" });
         let progress = "engine of people on GPU 1: 42 s of about 90 s";
-        let mut gpu = json!({ "name": "people", "gpu": 1, "provider": "CUDA", "engine": engine, "progress": progress });
+        let mut gpu =
+            json!({ "name": "people", "gpu": 1, "provider": "CUDA", "engine": engine, "progress": progress });
         assert_eq!(
             model_line(&gpu),
             "model people on GPU 1  CUDA  engine building, 42 s of about 90 s  (made for driver 1, here is 2)"

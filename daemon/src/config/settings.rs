@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 
 pub use output::{Bitrate, VideoCodec, VideoOutput};
 
+use super::origin::Origins;
+
 /// Everything that can be configured.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -36,6 +38,9 @@ pub struct Settings {
     pub models: BTreeMap<String, Model>,
     /// Streams by name.
     pub streams: BTreeMap<String, Stream>,
+    /// Where each key came from, for what only shows when it is used: a GPU that is not there.
+    #[serde(skip)]
+    pub origins: Origins,
 }
 
 /// This box.

@@ -9,6 +9,7 @@
 
 mod build;
 mod deliver;
+mod engines;
 mod gpus;
 mod inbox;
 mod inflight;
@@ -30,6 +31,7 @@ mod trace;
 mod worker;
 
 pub use deliver::record;
+pub use engines::{KeptEngine, Verdict, kept_engines, prune_engines, remove_engines};
 pub use gpus::check_lane;
 pub use pool::{PoolError, check_model, find_model, model_dir};
 pub use status::Report;

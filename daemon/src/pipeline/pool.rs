@@ -15,7 +15,7 @@ use crate::config::settings::{Infer, Model as ModelSettings};
 use crate::flow::Recycle;
 use crate::infer::{ModelDir, Runtime, SessionOptions};
 use crate::publish::messages::ModelStatus;
-use crate::telemetry::Registry;
+use crate::telemetry::{Registry, fields};
 
 /// Why a model cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -115,7 +115,11 @@ impl<T: Recycle + Send + Sync + 'static> Pool<T> {
         let wanted = |name: &str| settings.streams.values().any(|stream| stream.models.contains_key(name));
         self.loader.keep(&wanted);
         self.serving().retain(|name, serving| {
-            settings.models.contains_key(name) && (wanted(name) || !serving.lacks_engine())
+            let stays = settings.models.contains_key(name);
+            if !stays {
+                self.registry.forget(fields::MODEL, name);
+            }
+            stays && (wanted(name) || !serving.lacks_engine())
         });
     }
 

@@ -159,7 +159,10 @@ mod tests {
         serving.by("TensorRT", false);
         serving.engine(ModelEngineState::Ready, None);
         let ready = state(&serving);
-        assert_eq!((ready.state, ready.reason, ready.expected_seconds), (ModelEngineState::Ready, None, None));
+        assert_eq!(
+            (ready.state, ready.reason, ready.expected_seconds),
+            (ModelEngineState::Ready, None, None)
+        );
         assert_eq!(serving.edge(), ("TensorRT".to_owned(), false));
         show(&registry, &[serving.status("people", "cuda", Some(1))], Timestamp::now());
         assert_eq!(value("infer_engine", &[("state", "building")]), Some(Value::Gauge(0.0)));

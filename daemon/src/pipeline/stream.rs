@@ -201,7 +201,7 @@ impl Life {
         if self.stop.asked() {
             return Ending::Stopped;
         }
-        let outcome = match self.shared.gpus.choose(self.wish) {
+        let outcome = match self.shared.gpus.choose(self.wish, Some(&self.name)) {
             Ok(Choice::Cpu(why)) => {
                 self.takes(Cpu::NAME, why);
                 self.on(Cpu, &self.shared.cpu, inbox, &messages)

@@ -185,7 +185,7 @@ impl Supervisor {
     /// # Errors
     /// Where CUDA is asked for by name and cannot start.
     pub fn lane(&self, settings: &Settings) -> Result<String, String> {
-        self.shared.gpus.choose(Wish::of_box(&settings.accel)).map(|choice| choice.to_string())
+        self.shared.gpus.choose(Wish::of_box(&settings.accel), None).map(|choice| choice.to_string())
     }
 
     /// The error after which a GPU can only be used by a new process, once one came.

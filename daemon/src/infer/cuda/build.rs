@@ -11,13 +11,14 @@ mod child;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, Write};
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use serde::{Deserialize, Serialize};
 
 pub use child::build_child;
@@ -205,8 +206,9 @@ impl EngineBuild {
     pub fn cancel(&self) {
         let mut state = self.shared.lock();
         state.cancelled = true;
-        if let Some(child) = &mut state.child {
-            let _ = child.kill();
+        if let Some(child) = &state.child {
+            // With what it has started itself, which would keep its output open. It is not reaped yet, so the number is its.
+            let _ = kill_process_group(Pid::from_child(child), Signal::KILL);
         }
         self.shared.changed.notify_all();
     }
@@ -289,7 +291,7 @@ impl<F: FnMut(&Build)> Work<F> {
         let words = self.words.try_clone().map_err(|error| error.to_string())?;
         let mut command = Command::new(&self.builder.program);
         command.args(&self.builder.arguments).arg(building.folder());
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::from(words));
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::from(words)).process_group(0);
         let (said, pid) = {
             let mut state = self.shared.lock();
             if state.cancelled {

@@ -126,8 +126,10 @@ mod tests {
         assert_eq!(told(path, None), ["fp16_enable=1"]);
         assert_eq!(told(path, Some(Precision::Fp16)), ["fp16_enable=1"]);
         assert_eq!(told(path, Some(Precision::Fp32)), ["fp16_enable=0"]);
-        let refused = ModelDir::open(path).unwrap().in_numbers(Some(Precision::Int8)).unwrap_err().to_string();
-        for expected in [&path.display().to_string(), "calibration.flatbuffers", "calibration.cache", "fp16"] {
+        let refused =
+            ModelDir::open(path).unwrap().in_numbers(Some(Precision::Int8)).unwrap_err().to_string();
+        for expected in [&path.display().to_string(), "calibration.flatbuffers", "calibration.cache", "fp16"]
+        {
             assert!(refused.contains(expected), "{refused}");
         }
 

@@ -11,8 +11,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tempfile::TempDir;
 
-use crate::config::settings::Precision;
 use super::{BUILDING, Engine, Engines, LOCK, SCHEMA, STAMP, Stamp};
+use crate::config::settings::Precision;
 use crate::infer::InferError;
 use crate::infer::cuda::precision::Calibration;
 
@@ -88,7 +88,9 @@ impl Building {
         self.publish(&engine).map_err(failed)?;
         let stamp = &self.stamp;
         let key = stamp.key();
-        if let Err(error) = self.engines.remove(|other| other.stamp.same_place(stamp) && other.stamp.key() != key) {
+        if let Err(error) =
+            self.engines.remove(|other| other.stamp.same_place(stamp) && other.stamp.key() != key)
+        {
             tracing::warn!(%error, "an old engine stays");
         }
         drop(lock);

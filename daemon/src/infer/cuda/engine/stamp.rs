@@ -101,7 +101,8 @@ impl Stamp {
     }
 
     /// What an engine with this stamp would have to be made anew for, in words.
-    pub(super) fn differences(&self, now: &Self) -> Vec<String> {
+    #[must_use]
+    pub fn differences(&self, now: &Self) -> Vec<String> {
         let compute = |stamp: &Self| format!("{}.{}", stamp.compute.0, stamp.compute.1);
         let calibration =
             |stamp: &Self| if stamp.calibration.is_some() { "a table" } else { "none" }.to_owned();

@@ -151,8 +151,13 @@ fn a_build_that_falls_silent_can_be_killed() {
 fn a_builder_that_is_not_there_is_told() {
     let cache = tempfile::tempdir().unwrap();
     let engines = Engines::new(cache.path());
-    let order =
-        EngineOrder { model: cache.path().to_owned(), library: PathBuf::new(), device_index: 0, batch: 1, precision: None };
+    let order = EngineOrder {
+        model: cache.path().to_owned(),
+        library: PathBuf::new(),
+        device_index: 0,
+        batch: 1,
+        precision: None,
+    };
     let (tell, told) = channel();
     let builder = EngineBuilder::of("/nowhere/watchpost".into());
     let build = EngineBuild::start(&builder, &engines, &stamp("people"), &order, move |build| {
@@ -202,4 +207,14 @@ fn an_engine_for_two_gpus_of_a_kind_is_built_once() {
     assert!(matches!(all(&first).pop(), Some(Build::Done { .. })));
     assert!(matches!(told.recv().unwrap(), Build::Done { .. }), "{:?}", second.poll());
     assert_eq!(fs::read_to_string(first.cache.path().join("built")).unwrap(), "built\n");
+}
+
+/// A program that it started holds its output open.
+#[test]
+fn a_build_ends_with_everything_that_it_started() {
+    let case = start(r#"mkfifo "$1/never"; echo '"alive"'; cat "$1/never"; echo '"done"'"#);
+    assert!(matches!(case.told.recv().unwrap(), Build::Building { .. }));
+    assert!(matches!(case.told.recv().unwrap(), Build::Building { .. }));
+    case.build.cancel();
+    assert_eq!(why(&case), "cancelled");
 }

@@ -77,7 +77,11 @@ impl Plan {
             return Err(match awaited.poll(&name, &self.stamp) {
                 None => {
                     serving.engine(state, Some(why.clone()));
-                    tracing::info!(model = name, why, "TensorRT's engine is built; nothing else may serve meanwhile");
+                    tracing::info!(
+                        model = name,
+                        why,
+                        "TensorRT's engine is built; nothing else may serve meanwhile"
+                    );
                     awaited.add(&name, &self.stamp, self.build(serving)?);
                     not_yet(&name)
                 }
@@ -158,9 +162,7 @@ impl Plan {
             match build.poll() {
                 Build::Waiting | Build::Building { .. } => None,
                 Build::Failed(why) => Some(Err(why)),
-                Build::Done { .. } if self.in_place => {
-                    Some(self.ready().map_err(|error| error.to_string()))
-                }
+                Build::Done { .. } if self.in_place => Some(self.ready().map_err(|error| error.to_string())),
                 Build::Done { .. } => match Opening::start(self.clone()) {
                     Ok(started) => opening.insert(started).poll(),
                     Err(error) => Some(Err(error.to_string())),

@@ -100,7 +100,12 @@ pub(super) fn bound(
 }
 
 /// TensorRT's engine of a model on a GPU, and what may serve until it is there.
-fn tensorrt(runtime: &Runtime, dir: &ModelDir, order: &Order<'_>, options: BoundOptions) -> Result<Plan, Error> {
+fn tensorrt(
+    runtime: &Runtime,
+    dir: &ModelDir,
+    order: &Order<'_>,
+    options: BoundOptions,
+) -> Result<Plan, Error> {
     let driver = probe()?;
     let gpu = driver.gpus.iter().find(|gpu| gpu.index == options.device_index).ok_or("the GPU is gone")?;
     let build = EngineOrder {

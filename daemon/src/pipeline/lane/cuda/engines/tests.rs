@@ -120,8 +120,7 @@ fn wait<T>(mut look: impl FnMut() -> Option<T>) -> T {
 pub(in crate::pipeline::lane::cuda) fn held(cache: &Path) -> EngineInUse {
     let case = Case::new(BUILDS, true);
     let engines = Engines::new(cache);
-    let build =
-        EngineBuild::start(&case.plan.builder, &engines, &stamp(), &case.plan.order, |_| {}).unwrap();
+    let build = EngineBuild::start(&case.plan.builder, &engines, &stamp(), &case.plan.order, |_| {}).unwrap();
     wait(|| matches!(build.poll(), Build::Done { .. }).then_some(()));
     engines.hold(&stamp()).unwrap()
 }
