@@ -3,6 +3,8 @@
 
 #[path = "cuda/check.rs"]
 mod check;
+#[path = "cuda/engines.rs"]
+mod engines;
 #[path = "cuda/failures.rs"]
 mod failures;
 #[path = "cuda/gpus.rs"]

@@ -174,6 +174,11 @@ pub trait Loader<T: Recycle>: Send + Sync {
         order: &Order<'_>,
     ) -> Result<Opened<T>, Box<dyn std::error::Error + Send + Sync>>;
 
+    /// Whether a model is still being made ready, so that opening it would only say [`NotYet`] again.
+    fn preparing(&self, _name: &str) -> Option<NotYet> {
+        None
+    }
+
     /// Ends what is being made ready for models that nobody wants any more.
     fn keep(&self, _wanted: &dyn Fn(&str) -> bool) {}
 }

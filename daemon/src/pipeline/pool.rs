@@ -108,12 +108,16 @@ impl<T: Recycle + Send + Sync + 'static> Pool<T> {
 
     /// Takes over changed settings; models that run stay as long as a stream holds them.
     pub(super) fn configure(&self, settings: &Settings) {
-        *self.settings.lock().unwrap_or_else(PoisonError::into_inner) = parts(settings);
+        let before = {
+            let mut current = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *current, parts(settings)).models
+        };
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         slots.retain(|name, _| settings.models.contains_key(name));
         // Nobody would ask again for one that no stream wants any more.
         let wanted = |name: &str| settings.streams.values().any(|stream| stream.models.contains_key(name));
-        self.loader.keep(&wanted);
+        let as_before = |name: &str| before.get(name) == settings.models.get(name);
+        self.loader.keep(&|name| wanted(name) && as_before(name));
         self.serving().retain(|name, serving| {
             let stays = settings.models.contains_key(name);
             if !stays {
@@ -152,6 +156,9 @@ impl<T: Recycle + Send + Sync + 'static> Pool<T> {
             && loaded == settings
         {
             return Ok(Arc::clone(model));
+        }
+        if let Some(why) = self.loader.preparing(name) {
+            return Err(PoolError::NotYet { name: name.to_owned(), why });
         }
         let folder = find(name, &settings.path, &folders)?;
         if slot.is_some() {

@@ -83,9 +83,9 @@ impl Plan {
                         "TensorRT's engine is built; nothing else may serve meanwhile"
                     );
                     awaited.add(&name, &self.stamp, self.build(serving)?);
-                    not_yet(&name)
+                    not_yet(&name).into()
                 }
-                Some(Build::Waiting | Build::Building { .. }) => not_yet(&name),
+                Some(Build::Waiting | Build::Building { .. }) => not_yet(&name).into(),
                 // Its words are kept in the status; the stream is tried again, and so is the build.
                 Some(Build::Failed(why)) => InferError::Engine { model: name, why }.into(),
                 Some(Build::Done { .. }) => InferError::Engine { model: name, why }.into(),
@@ -172,9 +172,9 @@ impl Plan {
     }
 }
 
-fn not_yet(name: &str) -> Error {
+fn not_yet(name: &str) -> NotYet {
     let why = "and infer.providers names nothing else that may run the model meanwhile (\"cuda\" would)";
-    NotYet(format!("waits for the TensorRT engine of {name}, which is being built, {why}")).into()
+    NotYet(format!("waits for the TensorRT engine of {name}, which is being built, {why}"))
 }
 
 /// A session being opened beside the one that serves.
@@ -235,6 +235,13 @@ impl Awaited {
             builds.remove(name);
         }
         same.then_some(state)
+    }
+
+    /// Whether a model's build goes on.
+    pub(super) fn preparing(&self, name: &str) -> Option<NotYet> {
+        let builds = self.lock();
+        let (_, build) = builds.get(name)?;
+        matches!(build.poll(), Build::Waiting | Build::Building { .. }).then(|| not_yet(name))
     }
 
     fn forget(&self, name: &str) {

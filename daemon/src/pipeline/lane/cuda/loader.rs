@@ -15,7 +15,7 @@ use crate::infer::{
     BoundOptions, BoundSession, EngineBuilder, EngineOrder, Engines, ModelDir, Provider, Runtime, Stamp,
     choose,
 };
-use crate::pipeline::lane::{Feed, Loader, Opened, Order};
+use crate::pipeline::lane::{Feed, Loader, NotYet, Opened, Order};
 use crate::postprocess::{Decoder, ModelInfo};
 use crate::preprocess::Preprocessor;
 
@@ -43,6 +43,10 @@ impl Loader<CudaTensor> for CudaLoader {
         }
         let (engine, feed, batch) = bound(&self.shared, &self.awaited, runtime, dir, order, choice.provider)?;
         Ok(Opened { engine: Box::new(engine), feed, batch, threads: 0 })
+    }
+
+    fn preparing(&self, name: &str) -> Option<NotYet> {
+        self.awaited.preparing(name)
     }
 
     fn keep(&self, wanted: &dyn Fn(&str) -> bool) {

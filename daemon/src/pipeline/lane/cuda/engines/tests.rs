@@ -163,6 +163,7 @@ fn a_model_that_nothing_else_may_run_waits_for_its_engine() {
         let told = told.downcast_ref::<NotYet>().unwrap().to_string();
         assert!(told.contains("engine of people") && told.contains("infer.providers"), "{told}");
         assert!(case.serving.lacks_engine());
+        assert_eq!(case.awaited.preparing("people").unwrap().to_string(), told);
     }
     wait(|| (case.engine().state == ModelEngineState::Building).then_some(()));
     case.open_gate();
@@ -175,7 +176,7 @@ fn a_model_that_nothing_else_may_run_waits_for_its_engine() {
     });
     assert!(served.better.is_none() && served.in_use.is_some());
     assert_eq!((case.provider().as_str(), case.engine().state), ("TensorRT", ModelEngineState::Ready));
-    assert!(case.awaited.lock().is_empty());
+    assert!(case.awaited.lock().is_empty() && case.awaited.preparing("people").is_none());
 }
 
 #[test]
