@@ -110,6 +110,14 @@ soft-driver: target/cuda/codecs/libgstsoftcodecs.so
 target/cuda/codecs/libgstsoftcodecs.so: tests/cuda/codecs.c
 	@mkdir -p $(@D)
 	$(SOFT_CC) -o $@ $< $$(pkg-config --cflags --libs gstreamer-1.0)
+
+# Apart from the others: where it is found, GStreamer's nvcodec opens a session at its start.
+soft-driver: target/cuda/encode/libnvidia-encode.so.1
+
+target/cuda/encode/libnvidia-encode.so.1: tests/cuda/nvenc.c
+	@mkdir -p $(@D)
+	$(SOFT_CC) -Wl,-soname,$(@F) -Wl,-z,defs -o $@ $<
+
 target/cuda/libnvidia-ml.so.1: tests/cuda/nvml.c
 	@mkdir -p $(@D)
 	$(SOFT_CC) -Wl,-soname,$(@F) -Wl,-z,defs -o $@ $< -pthread

@@ -85,6 +85,7 @@ impl<R: FnOnce()> Duties<R> {
         }
         self.notifier.status(&status_line(streams.len(), running, &models, Timestamp::now()));
         self.notifier.alive();
+        self.core.crashes.see_to();
         self.box_status(streams.keys().cloned().collect(), models);
         self.plugin_statuses();
     }

@@ -177,6 +177,12 @@ pub(super) fn reload(settings: &Settings) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// `watchpost enable` and `watchpost disable`.
+pub(super) fn set_enabled(settings: &Settings, stream: &str, enabled: bool) -> anyhow::Result<()> {
+    let command = if enabled { "enable" } else { "disable" };
+    ask(settings, command, json!({ "stream": stream })).map(drop)
+}
+
 /// `watchpost status`.
 pub(super) fn status(settings: &Settings, as_json: bool) -> anyhow::Result<()> {
     let status = ask(settings, "status", Value::Null)?;

@@ -5,6 +5,7 @@
 mod load;
 pub mod manifest;
 mod origin;
+pub mod runtime;
 pub mod settings;
 mod validate;
 

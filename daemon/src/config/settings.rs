@@ -32,6 +32,8 @@ pub struct Settings {
     pub rtsp: RtspServer,
     /// Inference.
     pub infer: Infer,
+    /// Where GPU runtimes come from.
+    pub runtime: super::runtime::RuntimeSource,
     /// Limits of the plugin host.
     pub limits: Limits,
     /// Models by name.
@@ -179,7 +181,7 @@ impl Default for RtspServer {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Infer {
-    /// `libonnxruntime.so`; default: beside the binary, in /usr/lib/watchpost, then the system's.
+    /// `libonnxruntime.so`; default: the runtime that is chosen, beside the binary, in /usr/lib/watchpost, the system's.
     pub library: Option<PathBuf>,
     /// Threads a model; 0: half the cores, at least one.
     pub threads: usize,

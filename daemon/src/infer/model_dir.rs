@@ -31,6 +31,17 @@ pub struct ModelDir {
     pub quantized: bool,
     /// The numbers that TensorRT is to calculate in (`models.NAME.precision`); see [`Self::in_numbers`].
     pub precision: Option<Precision>,
+    /// What the graph takes.
+    pub stage: Stage,
+}
+
+/// What a graph of a model takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Pictures.
+    Pictures,
+    /// What the first graph gave of the pictures of a window: the head of a two-stage clip model.
+    Features,
 }
 
 impl ModelDir {
@@ -53,7 +64,8 @@ impl ModelDir {
         }
         let onnx = path.join(&manifest.file);
         let (hash, quantized) = hash(&onnx).map_err(InferError::read(&onnx))?;
-        Ok(Self { path: path.to_path_buf(), manifest, labels, onnx, hash, quantized, precision: None })
+        let (path, stage) = (path.to_path_buf(), Stage::Pictures);
+        Ok(Self { path, manifest, labels, onnx, hash, quantized, precision: None, stage })
     }
 
     /// With the numbers that the configuration asks for.
@@ -63,6 +75,29 @@ impl ModelDir {
     pub fn in_numbers(self, precision: Option<Precision>) -> Result<Self, InferError> {
         let model = Self { precision, ..self };
         super::cuda::check_precision(&model).map(|()| model)
+    }
+
+    /// The head of a two-stage clip model, to be opened beside this one, its backbone; `None` where it has none.
+    ///
+    /// # Errors
+    /// Where the head's file cannot be read.
+    pub fn head(&self) -> Result<Option<Self>, InferError> {
+        let Some(head) = self.manifest.head.as_ref().filter(|_| self.stage == Stage::Pictures) else {
+            return Ok(None);
+        };
+        let onnx = self.path.join(&head.file);
+        let (hash, quantized) = hash(&onnx).map_err(InferError::read(&onnx))?;
+        Ok(Some(Self { onnx, hash, quantized, stage: Stage::Features, ..self.clone() }))
+    }
+
+    /// Entries in one run of the graph, where `wanted` frames or windows of so many streams may share one: a backbone
+    /// also takes what a stream brings from one window to the next.
+    #[must_use]
+    pub fn batch(&self, wanted: usize) -> usize {
+        match (&self.manifest.head, self.manifest.window, self.stage) {
+            (Some(_), Some(window), Stage::Pictures) => wanted.max(window.hop),
+            _ => wanted,
+        }
     }
 
     /// Name of the folder, for messages.

@@ -67,11 +67,11 @@ impl Part {
     }
 }
 
-/// Checks a GPU.
+/// Checks a GPU. `library`: `infer.library`, so that models run on the ONNX Runtime that the daemon has.
 ///
 /// # Errors
 /// Where there is no driver or no such GPU, or a part is wrong.
-pub fn run(arguments: &CheckArgs) -> anyhow::Result<()> {
+pub fn run(arguments: &CheckArgs, library: Option<PathBuf>) -> anyhow::Result<()> {
     let driver = probe()?;
     let gpu = driver.gpus.iter().find(|gpu| gpu.index == arguments.gpu);
     let gpu = gpu.ok_or_else(|| {
@@ -116,11 +116,12 @@ pub fn run(arguments: &CheckArgs) -> anyhow::Result<()> {
         }
     }
     if let Some(model) = &arguments.model {
+        let subject = lanes::Subject { gpu: arguments.gpu, model: model.clone(), library };
         for video in &arguments.video {
-            lanes::same(arguments.gpu, model, video, &mut add);
+            lanes::same(&subject, video, &mut add);
         }
         if let Some(video) = arguments.video.first() {
-            lanes::restarts(arguments.gpu, model, video, arguments.rounds, &mut add);
+            lanes::restarts(&subject, video, arguments.rounds, &mut add);
         }
     } else {
         add(Part::new("whole lane", Outcome::Untried, "no --video and --model were given"));

@@ -130,7 +130,7 @@ impl Needed {
             // One whose folder is wrong gets its answer when it is loaded.
             let Ok(dir) = super::model_dir(settings, name) else { continue };
             for gpu in &driver.gpus {
-                stamps.extend(Stamp::new(name, &dir, model.batch, gpu, &driver, &runtime));
+                stamps.extend(Stamp::new(name, &dir, dir.batch(model.batch), gpu, &driver, &runtime));
             }
         }
         Ok(stamps)

@@ -13,6 +13,7 @@ use crate::config::Settings;
 use crate::config::settings::{Accel, LaneChoice, Stream};
 use crate::gpu::{Device, Driver, probe};
 use crate::publish::messages::ModelStatus;
+use crate::service::crash;
 use crate::telemetry::Registry;
 
 /// Which lane, and which GPU, a stream asks for.
@@ -140,6 +141,13 @@ impl Gpus {
         if let Some(gpu) = open.get(&index) {
             return Ok(Arc::clone(gpu));
         }
+        let gpu = crash::blameless(|| self.open(index, stream))?;
+        open.insert(index, Arc::clone(&gpu));
+        Ok(gpu)
+    }
+
+    /// Opens a GPU, and has everything loaded that initialises CUDA: no stream's decoder has a part in that.
+    fn open(&self, index: u32, stream: Option<&str>) -> Result<Arc<Gpu>, String> {
         let driver = probe().map_err(|error| error.to_string())?;
         let found = driver
             .gpus
@@ -147,13 +155,14 @@ impl Gpus {
             .find(|gpu| gpu.index == index)
             .ok_or_else(|| self.no_such(index, stream, &driver))?;
         let device = Device::open(index).map_err(|error| error.to_string())?;
+        // What breaks once the context is broken is not its source's doing.
+        device.when_lost(crash::pardon);
         let shared = CudaShared::new(device, &self.registry);
         let settings = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
         let models = Pool::new(&settings, self.registry.clone(), Box::new(shared.loader()));
         let gpu = Arc::new(Gpu { shared, models, name: found.name.clone() });
         let version = driver.module.as_deref().unwrap_or("unknown");
         tracing::info!(gpu = index, name = found.name, driver = version, cuda = driver.cuda, "GPU opened");
-        open.insert(index, Arc::clone(&gpu));
         Ok(gpu)
     }
 

@@ -7,6 +7,7 @@
 //! `lane.rs` is the seam between CPU and GPU; `stream.rs` is one stream's life; `worker.rs` its loop, which reads as
 //! the picture in `lib.rs`: `reader.rs` → `models.rs` → `model.rs` → `inflight.rs` → `deliver.rs` → `outputs.rs`.
 
+mod blame;
 mod build;
 mod deliver;
 mod engines;
@@ -30,6 +31,7 @@ mod supervisor;
 mod trace;
 mod worker;
 
+pub use blame::announce;
 pub use deliver::record;
 pub use engines::{KeptEngine, Verdict, kept_engines, prune_engines, remove_engines};
 pub use gpus::check_lane;

@@ -32,6 +32,14 @@ pub enum Input<T: Recycle> {
     Window(Vec<Arc<Lent<T>>>),
 }
 
+/// The frames of a window; of a frame, none.
+pub(super) fn window<T: Recycle>(input: &Input<T>) -> &[Arc<Lent<T>>] {
+    match input {
+        Input::Frame(_) => &[],
+        Input::Window(frames) => frames,
+    }
+}
+
 /// One input for a model.
 pub struct Job<T: Recycle> {
     /// Batch length 1.

@@ -22,6 +22,7 @@ use crate::flow::Tensor;
 use crate::plugins::Host;
 use crate::publish::PublishHandle;
 use crate::publish::messages::{ModelStatus, StreamState, Timestamp};
+use crate::service::crash::Crashes;
 use crate::telemetry::Registry;
 
 /// How long a command may wait for its stream.
@@ -36,6 +37,7 @@ pub(super) struct Shared {
     pub(super) publish: PublishHandle,
     pub(super) server: Option<RtspHandle>,
     pub(super) registry: Registry,
+    pub(super) crashes: Arc<Crashes>,
 }
 
 /// What a change of the configuration did.
@@ -77,10 +79,11 @@ impl Supervisor {
         publish: PublishHandle,
         server: Option<RtspHandle>,
         registry: Registry,
+        crashes: Arc<Crashes>,
     ) -> Self {
         let gpus = Gpus::new(settings, registry.clone());
         let cpu = Pool::new(settings, registry.clone(), Box::new(CpuLoader));
-        let shared = Arc::new(Shared { gpus, cpu, host, publish, server, registry });
+        let shared = Arc::new(Shared { gpus, cpu, host, publish, server, registry, crashes });
         Self { shared, streams: Mutex::default() }
     }
 
@@ -140,15 +143,17 @@ impl Supervisor {
         StreamHandle::start(name, entry.settings.clone(), entry.wish, enabled, Arc::clone(&self.shared))
     }
 
-    /// Turns a stream on or off until the next start of the daemon.
+    /// Turns a stream on or off until the next start of the daemon. One that is turned on is quarantined no longer, and
+    /// its crashes are forgotten.
     ///
     /// # Errors
-    /// Where there is no such stream.
+    /// Where there is no such stream, or its crashes cannot be forgotten on disk.
     pub fn set_enabled(&self, name: &str, enabled: bool) -> Result<(), String> {
         let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
         let known: Vec<String> = streams.keys().cloned().collect();
         let entry = streams.get_mut(name).ok_or_else(|| no_stream(name, &known))?;
-        if entry.off != enabled {
+        let lifted = enabled && self.shared.crashes.lift(name).map_err(|error| error.to_string())?;
+        if entry.off != enabled && !lifted {
             return Ok(());
         }
         entry.off = !enabled;

@@ -64,7 +64,9 @@ impl EngineBuilder {
 pub struct EngineOrder {
     /// The model's folder.
     pub model: PathBuf,
-    /// ONNX Runtime's library, which the daemon has loaded.
+    /// ONNX Runtime's library, which the daemon has loaded, by the path that it was loaded by ([`Runtime::named`]).
+    ///
+    /// [`Runtime::named`]: crate::infer::Runtime::named
     pub library: PathBuf,
     /// Which GPU.
     pub device_index: u32,

@@ -96,12 +96,13 @@ pub enum Graphs {
     Refused(String),
 }
 
-/// Opens a model's graph on the provider.
+/// Opens a model's graph on the provider, whose libraries are loaded first.
 pub(super) fn commit(
     runtime: &Runtime,
     model: &ModelDir,
     options: &BoundOptions,
 ) -> Result<(Session, Graphs), InferError> {
+    runtime.prepare(options.provider)?;
     let engine = match (options.provider, &options.engine) {
         (Provider::TensorRt, None) => {
             return Err(refused(model, "TensorRT needs a folder for its engine".into()));
@@ -229,7 +230,6 @@ fn tensorrt(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::manifest::Layout;
     use crate::flow::{ElementType, Size};
 
     fn input(declared: &[i64]) -> InputSpec {
@@ -237,9 +237,7 @@ mod tests {
             name: "images".into(),
             element: ElementType::F32,
             size: Size::new(64, 32),
-            layout: Layout::Nchw,
-            channels: 3,
-            frames: None,
+            axes: vec![3, 32, 64],
             batch: usize::try_from(declared[0]).ok(),
             declared: declared.to_vec(),
         }

@@ -21,6 +21,7 @@ use crate::pipeline::{Report, Supervisor};
 use crate::plugins::{Compiler, Host, HostOptions, InstanceState};
 use crate::publish::messages::StreamState;
 use crate::publish::{PublishSettings, Publisher};
+use crate::service::crash::Crashes;
 use crate::telemetry::{Distribution, Registry, Value};
 
 /// How often counters are looked at.
@@ -64,8 +65,15 @@ impl Rig {
         for name in subject.plugins() {
             ensure!(known.contains(name), "--plugin {name}: no such plugin; there are: {}", known.join(", "));
         }
-        let supervisor =
-            Supervisor::new(&settings, Arc::new(host), publisher.handle(), None, registry.clone());
+        let crashes = Crashes::without_handler(&settings.paths.state.join("crashes"))?;
+        let supervisor = Supervisor::new(
+            &settings,
+            Arc::new(host),
+            publisher.handle(),
+            None,
+            registry.clone(),
+            Arc::new(crashes),
+        );
         let model = subject.model.clone();
         Ok(Self { settings, supervisor, publisher: Some(publisher), registry, runtime, model, passes: 0 })
     }

@@ -2,7 +2,7 @@
 //!
 //! In: a video, a model's folder. Out: parts. Each daemon runs in a temporary folder and is stopped before the next.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -12,11 +12,22 @@ use serde_json::{Value, json};
 use super::{Outcome, Part};
 use crate::control::{Client, socket};
 use crate::gpu::Nvml;
+use crate::infer::{RUNTIMES, Runtime};
 
 /// The longest that a video may take on either lane.
 const LONGEST: Duration = Duration::from_secs(600);
 /// How often a daemon is asked how far it is.
 const LOOK: Duration = Duration::from_millis(50);
+
+/// What is run.
+pub(super) struct Subject {
+    /// Index of the GPU.
+    pub(super) gpu: u32,
+    /// The model's folder.
+    pub(super) model: PathBuf,
+    /// `infer.library`.
+    pub(super) library: Option<PathBuf>,
+}
 
 /// A daemon in a folder of its own.
 struct Daemon {
@@ -25,17 +36,22 @@ struct Daemon {
 }
 
 impl Daemon {
-    fn start(gpu: u32, lane: &str, model: &Path, video: &Path, extra: &str) -> anyhow::Result<Self> {
+    fn start(subject: &Subject, lane: &str, video: &Path, extra: &str) -> anyhow::Result<Self> {
+        let Subject { gpu, model, library } = subject;
         let folder = tempfile::tempdir().context("no temporary folder can be made")?;
         let here = folder.path();
         for name in ["state", "cache", "run"] {
             std::fs::create_dir(here.join(name))?;
         }
+        // The runtime that the box has chosen.
+        std::os::unix::fs::symlink(Runtime::folder(), here.join("state").join(RUNTIMES))?;
         let path = |path: &Path| Value::from(path.display().to_string()).to_string();
+        let infer = library.as_deref().map(|file| format!("infer.library = {}\n", path(file)));
         let config = format!(
-            "box.name = \"check\"\nmqtt.url = \"off\"\naccel = {{ lane = \"{lane}\", gpu = {gpu} }}\n\
+            "{}box.name = \"check\"\nmqtt.url = \"off\"\naccel = {{ lane = \"{lane}\", gpu = {gpu} }}\n\
              paths = {{ state = {}, cache = {}, run = {}, plugins = [], models = [] }}\n\
              models.it.path = {}\n[streams.s]\nsource = {}\nmodels.it = {{}}\ntrace = {}\n{extra}\n",
+            infer.unwrap_or_default(),
             path(&here.join("state")),
             path(&here.join("cache")),
             path(&here.join("run")),
@@ -110,8 +126,8 @@ impl Drop for Daemon {
 }
 
 /// A trace without the wall clock, and the stream's last status.
-fn trace(gpu: u32, lane: &str, model: &Path, video: &Path) -> anyhow::Result<(Vec<Value>, Value)> {
-    let mut daemon = Daemon::start(gpu, lane, model, video, "")?;
+fn trace(subject: &Subject, lane: &str, video: &Path) -> anyhow::Result<(Vec<Value>, Value)> {
+    let mut daemon = Daemon::start(subject, lane, video, "")?;
     let status = daemon.until(|stream| stream["state"] == "ended" || stream["state"] == "failed")?;
     ensure!(status["state"] == "ended", "{lane} lane: {}", status["error"]);
     let file = daemon.folder.path().join("trace.jsonl");
@@ -129,10 +145,10 @@ fn trace(gpu: u32, lane: &str, model: &Path, video: &Path) -> anyhow::Result<(Ve
 }
 
 /// One video on both lanes.
-pub(super) fn same(gpu: u32, model: &Path, video: &Path, add: &mut impl FnMut(Part)) {
+pub(super) fn same(subject: &Subject, video: &Path, add: &mut impl FnMut(Part)) {
     let name = video.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
     let part = format!("lanes on {name}");
-    let both = trace(gpu, "cpu", model, video).and_then(|cpu| Ok((cpu, trace(gpu, "cuda", model, video)?)));
+    let both = trace(subject, "cpu", video).and_then(|cpu| Ok((cpu, trace(subject, "cuda", video)?)));
     let ((cpu, _), (cuda, status)) = match both {
         Ok(both) => both,
         Err(error) => return add(Part::new(part, Outcome::Wrong, format!("{error:#}"))),
@@ -192,9 +208,9 @@ fn close(cpu: &[Value], cuda: &[Value]) -> f64 {
 }
 
 /// A stream that starts and stops many times: neither video memory nor file handles may grow.
-pub(super) fn restarts(gpu: u32, model: &Path, video: &Path, rounds: u32, add: &mut impl FnMut(Part)) {
+pub(super) fn restarts(subject: &Subject, video: &Path, rounds: u32, add: &mut impl FnMut(Part)) {
     let part = format!("{rounds} starts and stops");
-    match turns(gpu, model, video, rounds) {
+    match turns(subject, video, rounds) {
         Ok((found, good)) => {
             add(Part::new(part, if good { Outcome::Good } else { Outcome::Wrong }, found));
         }
@@ -202,12 +218,12 @@ pub(super) fn restarts(gpu: u32, model: &Path, video: &Path, rounds: u32, add: &
     }
 }
 
-fn turns(gpu: u32, model: &Path, video: &Path, rounds: u32) -> anyhow::Result<(String, bool)> {
-    let mut daemon = Daemon::start(gpu, "cuda", model, video, "realtime = true\nloop = true\n")?;
+fn turns(subject: &Subject, video: &Path, rounds: u32) -> anyhow::Result<(String, bool)> {
+    let mut daemon = Daemon::start(subject, "cuda", video, "realtime = true\nloop = true\n")?;
     let nvml = Nvml::start().ok();
     let video_memory = || {
         let loads = nvml.as_ref()?.loads().ok()?;
-        loads.into_iter().find(|load| load.index == gpu)?.memory_used
+        loads.into_iter().find(|load| load.index == subject.gpu)?.memory_used
     };
     let files = |daemon: &Daemon| {
         std::fs::read_dir(format!("/proc/{}/fd", daemon.child.id())).map_or(0, Iterator::count)

@@ -8,6 +8,7 @@
 mod bound;
 mod engine;
 mod engines;
+mod head;
 mod loader;
 mod surface;
 mod tensor;
@@ -66,6 +67,9 @@ impl CudaShared {
             .gstreamer()
             .inspect_err(|why| tracing::warn!(gpu, %why, "the CPU decodes for this GPU"))
             .ok();
+        if gstreamer.is_some() {
+            CudaDecoding::load();
+        }
         let encoding = gstreamer.as_ref().map(|context| Arc::new(CudaEncoding::new(Arc::clone(context))));
         Self { device, gstreamer, encoding, tables, candidates }
     }

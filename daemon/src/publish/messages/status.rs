@@ -99,6 +99,9 @@ pub enum StreamState {
     Disabled,
     /// It cannot run as configured; `error` says why.
     Failed,
+    /// Its source crashed the decoder, and the daemon with it, three times: it is not started until its source is
+    /// changed or it is turned on by `set`; `error` says how often and when.
+    Quarantined,
 }
 
 /// A place where frames or tensors are copied between memories.

@@ -32,9 +32,9 @@ pub struct Stamp {
     pub compute: (u32, u32),
     /// Version of the driver.
     pub driver: String,
-    /// Version of ONNX Runtime.
+    /// Version of the ONNX Runtime that is loaded, and the CUDA that it is for.
     pub runtime: String,
-    /// Version of TensorRT's library.
+    /// Version that the loaded library of TensorRT gives.
     pub tensorrt: String,
     /// What TensorRT is told beside.
     pub options: BTreeMap<String, String>,
@@ -76,7 +76,7 @@ impl Stamp {
                 Some(module) => module.clone(),
                 None => format!("for CUDA {}.{}", driver.cuda / 1000, driver.cuda % 1000 / 10),
             },
-            runtime: runtime.version().to_owned(),
+            runtime: runtime.build(),
             tensorrt: runtime.tensorrt_version().unwrap_or_else(|| "unknown".to_owned()),
             options: options.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
         })

@@ -90,7 +90,7 @@ fn a_stamp_says_what_the_model_and_the_box_are() {
     };
     let first = make(&gpu, &driver);
     assert_eq!((first.gpu.as_str(), first.driver.as_str(), first.batch), ("NVIDIA L4", "570.86.15", 4));
-    assert_eq!(first.runtime, runtime.version());
+    assert_eq!(first.runtime, runtime.build());
     assert_eq!(first.options["trt_fp16_enable"], "1");
     // Another card of the same kind needs no other engine.
     let twin = Gpu { index: 0, uuid: "GPU-2".into(), memory: 2, ..gpu.clone() };

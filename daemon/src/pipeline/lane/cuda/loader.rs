@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::bound::BoundEngine;
 use super::engine::on_cpu;
 use super::engines::{Awaited, Plan, Served};
+use super::head::DeviceHead;
 use super::{CudaShared, CudaTensor};
 use crate::gpu::{Stream, probe};
 use crate::infer::{
@@ -18,6 +19,7 @@ use crate::infer::{
 use crate::pipeline::lane::{Feed, Loader, NotYet, Opened, Order};
 use crate::postprocess::{Decoder, ModelInfo};
 use crate::preprocess::Preprocessor;
+use crate::service::crash;
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
@@ -41,7 +43,9 @@ impl Loader<CudaTensor> for CudaLoader {
         if choice.provider == Provider::Cpu {
             return on_cpu(&self.shared, runtime, dir, order);
         }
-        let (engine, feed, batch) = bound(&self.shared, &self.awaited, runtime, dir, order, choice.provider)?;
+        // Execution providers initialise CUDA in their own way, and no stream's decoder has a part in that.
+        let (engine, feed, batch) =
+            crash::blameless(|| bound(&self.shared, &self.awaited, runtime, dir, order, choice.provider))?;
         Ok(Opened { engine: Box::new(engine), feed, batch, threads: 0 })
     }
 
@@ -69,11 +73,12 @@ pub(super) fn bound(
         provider,
         device_index: shared.device.index(),
         compute_stream: Some(stream.handle()),
-        batch: order.options.batch,
+        batch: dir.batch(order.options.batch),
         threads: order.options.threads,
         cuda_graphs: order.infer.cuda_graphs,
         ..BoundOptions::default()
     };
+    let head = head(runtime, dir, order, &options)?;
     let served = match provider {
         Provider::TensorRt => tensorrt(runtime, dir, order, options)?.open(awaited, order.serving)?,
         _ => {
@@ -84,23 +89,42 @@ pub(super) fn bound(
     };
     let session = &served.session;
     dir.labels = session.labels().to_vec();
+    let head = head.map(|head| DeviceHead::new(dir, session, head)).transpose()?;
+    let last = head.as_ref().map_or(session, DeviceHead::session);
     let decoder = Decoder::new(&ModelInfo {
         decoder: &dir.manifest.output,
         labels: &dir.labels,
         keep: &dir.manifest.keep,
         input: session.input().size,
-        names: session.output_names(),
-        outputs: session.trial(),
+        names: last.output_names(),
+        outputs: last.trial(),
         threshold: order.threshold,
     })?;
     let (size, element) = (session.input().size, session.input().element);
     let feed = Feed { manifest: dir.manifest.clone(), size, element, on_host: false };
     let geometry = Preprocessor::new(&feed.manifest.input, size, element)?.geometry();
-    let batch = session.batch();
+    let batch = last.batch();
     let layout = dir.manifest.input.layout;
     let serving = order.serving.clone();
-    let engine = BoundEngine::new(stream, served, decoder, layout, geometry, shared, serving)?;
+    let engine = BoundEngine::new(stream, (served, head), decoder, layout, geometry, shared, serving)?;
     Ok((engine, feed, batch))
+}
+
+/// The head of a two-stage clip model, on the same stream. CUDA runs it where TensorRT runs the backbone: it is small, and
+/// recurrent layers are not what an engine is built for.
+fn head(
+    runtime: &Runtime,
+    dir: &ModelDir,
+    order: &Order<'_>,
+    options: &BoundOptions,
+) -> Result<Option<BoundSession>, Error> {
+    let Some(head) = dir.head()? else { return Ok(None) };
+    let provider = match options.provider {
+        Provider::TensorRt => Provider::Cuda,
+        other => other,
+    };
+    let options = BoundOptions { provider, batch: order.options.batch, ..options.clone() };
+    Ok(Some(BoundSession::open(runtime, &head, options)?))
 }
 
 /// TensorRT's engine of a model on a GPU, and what may serve until it is there.
@@ -114,7 +138,7 @@ fn tensorrt(
     let gpu = driver.gpus.iter().find(|gpu| gpu.index == options.device_index).ok_or("the GPU is gone")?;
     let build = EngineOrder {
         model: dir.path.clone(),
-        library: runtime.library().to_owned(),
+        library: runtime.named().to_owned(),
         device_index: options.device_index,
         batch: options.batch,
         precision: dir.precision,
@@ -130,7 +154,9 @@ fn tensorrt(
         order: build,
         open: Arc::new(move |engine| {
             let provider = if engine.is_some() { Provider::TensorRt } else { Provider::Cuda };
-            BoundSession::open(&runtime, &dir, BoundOptions { provider, engine, ..options.clone() })
+            let options = BoundOptions { provider, engine, ..options.clone() };
+            // Also where it takes another's place later: no stream's decoder has a part in that.
+            crash::blameless(|| BoundSession::open(&runtime, &dir, options))
         }),
         // A list without CUDA is an order.
         meanwhile: order.infer.providers.contains(&Provider::Cuda),
