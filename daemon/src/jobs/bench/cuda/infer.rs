@@ -79,7 +79,9 @@ impl Parts {
                 self.letterbox = self.lab.lane.preprocess(&mut preprocess, &surface, &rect, &mut tensor)?;
                 inputs.push(match self.model.feed.manifest.window {
                     None => Input::Frame(tensor),
-                    Some(window) => Input::Window(vec![Arc::new(tensor); window.frames.max(1)]),
+                    Some(window) => {
+                        Input::Window(std::iter::repeat_n(Arc::new(tensor), window.frames.max(1)).collect())
+                    }
                 });
             }
             self.model.engine.run(&inputs).map_err(anyhow::Error::msg)?;

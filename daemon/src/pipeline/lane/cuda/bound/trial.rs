@@ -132,7 +132,7 @@ fn pictures() -> Result<Vec<Picture>, Error> {
 fn input<T: Recycle>(feed: &Feed, tensor: Lent<T>) -> Input<T> {
     match feed.manifest.window {
         None => Input::Frame(tensor),
-        Some(window) => Input::Window(vec![Arc::new(tensor); window.frames.max(1)]),
+        Some(window) => Input::Window(std::iter::repeat_n(Arc::new(tensor), window.frames.max(1)).collect()),
     }
 }
 
