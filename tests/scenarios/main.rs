@@ -16,4 +16,5 @@ mod main_job;
 mod mqtt;
 mod outputs;
 mod plugins;
+mod runtime;
 mod scenes;

@@ -39,6 +39,9 @@ pub struct Manifest {
     /// The window of a clip model.
     #[serde(default)]
     pub window: Option<Window>,
+    /// The second graph of a two-stage clip model: `file` is then its backbone, which sees one frame.
+    #[serde(default)]
+    pub head: Option<Head>,
 }
 
 fn model_file() -> String {
@@ -255,4 +258,38 @@ pub struct Window {
     pub fps: f64,
     /// Frames from one window to the next.
     pub hop: usize,
+}
+
+/// The head of a two-stage clip model (as CNN and LSTM): it takes the features that the backbone computed of each frame of
+/// a window, once.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Head {
+    /// File name of its ONNX graph in the folder.
+    #[serde(default = "head_file")]
+    pub file: String,
+    /// The backbone's output that it takes; default: the only one.
+    #[serde(default)]
+    pub features: Option<String>,
+    /// Name of its input; default: the only one.
+    #[serde(default)]
+    pub input: Option<String>,
+    /// Axes of its input.
+    #[serde(default)]
+    pub layout: HeadLayout,
+}
+
+fn head_file() -> String {
+    "head.onnx".into()
+}
+
+/// Order of the axes of a head's input. N batch, T time, F the features of a frame, one axis or more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HeadLayout {
+    /// N T F, as recurrent layers and transformers take it.
+    #[default]
+    Ntf,
+    /// N F T, as convolutions over time take it; of features with several axes, T is after the first.
+    Nft,
 }

@@ -6,9 +6,12 @@
 
 use ort::session::Session;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
+use ort::value::Outlet;
 
-use super::{InferError, InputSpec, ModelDir, Runtime, metadata};
+use super::model_dir::Stage;
+use super::{InferError, InputSpec, ModelDir, Runtime, input, metadata};
 use crate::config::manifest::Task;
+use crate::flow::ElementType;
 
 /// What a graph is.
 #[derive(Debug, Clone)]
@@ -19,6 +22,8 @@ pub(super) struct Graph {
     pub(super) labels: Vec<String>,
     /// Names of the outputs, in the graph's order.
     pub(super) names: Vec<String>,
+    /// Their element types; `None` where a tensor here cannot have it.
+    pub(super) elements: Vec<Option<ElementType>>,
 }
 
 impl Graph {
@@ -26,11 +31,18 @@ impl Graph {
     pub(super) fn read(session: &Session, model: &ModelDir) -> Result<Self, InferError> {
         let exporter = Exporter::read(session)?;
         exporter.check_task(model).map_err(|problem| refused(model, problem))?;
-        let input = InputSpec::new(session.inputs(), &model.manifest, exporter.image_size);
+        let input = match (&model.manifest.head, model.manifest.window, model.stage) {
+            (Some(head), Some(window), Stage::Features) => {
+                InputSpec::features(session.inputs(), head, window)
+            }
+            _ => InputSpec::new(session.inputs(), &model.manifest, exporter.image_size),
+        };
+        let element = |outlet: &Outlet| outlet.dtype().tensor_type().and_then(input::element);
         Ok(Self {
             input: input.map_err(|problem| refused(model, problem))?,
             labels: labels(model, exporter.names).map_err(|problem| refused(model, problem))?,
             names: session.outputs().iter().map(|outlet| outlet.name().to_owned()).collect(),
+            elements: session.outputs().iter().map(element).collect(),
         })
     }
 

@@ -6,7 +6,7 @@
 use ort::value::{Outlet, TensorElementType, ValueType};
 
 use crate::config::Manifest;
-use crate::config::manifest::{Channels, Layout};
+use crate::config::manifest::{Channels, Head, HeadLayout, Layout, Window};
 use crate::flow::{ElementType, Size};
 
 /// What a graph's input takes.
@@ -16,14 +16,10 @@ pub struct InputSpec {
     pub name: String,
     /// Element type.
     pub element: ElementType,
-    /// Width and height of a picture.
+    /// Width and height of a picture; 0 × 0 where it takes features.
     pub size: Size,
-    /// Order of the axes.
-    pub layout: Layout,
-    /// Channels of a pixel.
-    pub channels: usize,
-    /// Frames of a window, for clip models.
-    pub frames: Option<usize>,
+    /// Lengths of the axes after the batch.
+    pub axes: Vec<usize>,
     /// The only batch size that the graph takes; `None` where it takes any.
     pub batch: Option<usize>,
     /// The axes as the graph declares them, −1 where any length goes.
@@ -34,14 +30,7 @@ impl InputSpec {
     /// Shape of a tensor with so many batch entries.
     #[must_use]
     pub fn shape(&self, entries: usize) -> Vec<usize> {
-        let (width, height) = (self.size.width as usize, self.size.height as usize);
-        let frames = self.frames.unwrap_or(1);
-        match self.layout {
-            Layout::Nchw => vec![entries, self.channels, height, width],
-            Layout::Nhwc => vec![entries, height, width, self.channels],
-            Layout::Ntchw => vec![entries, frames, self.channels, height, width],
-            Layout::Ncthw => vec![entries, self.channels, frames, height, width],
-        }
+        [&[entries], self.axes.as_slice()].concat()
     }
 
     /// Reads the graph's input and holds the manifest against it; `image_size` is the exporter's, for graphs with
@@ -51,22 +40,8 @@ impl InputSpec {
         manifest: &Manifest,
         image_size: Option<Size>,
     ) -> Result<Self, String> {
-        let outlet = choose(outlets, manifest.input.name.as_deref())?;
-        let name = outlet.name().to_owned();
-        let ValueType::Tensor { ty, shape, .. } = outlet.dtype() else {
-            return Err(format!("input `{name}` is {}; expected a tensor", outlet.dtype()));
-        };
-        let element = match ty {
-            TensorElementType::Float32 => ElementType::F32,
-            TensorElementType::Float16 => ElementType::F16,
-            TensorElementType::Uint8 => ElementType::U8,
-            other => {
-                return Err(format!(
-                    "input `{name}` takes {other} elements; expected 32-bit floats, 16-bit floats or bytes"
-                ));
-            }
-        };
-        let declared = shape.to_vec();
+        let outlet = choose(outlets, "input.name", manifest.input.name.as_deref())?;
+        let (name, element, declared) = read(outlet)?;
         let layout = manifest.input.layout;
         let axes = match layout {
             Layout::Nchw => "NCHW",
@@ -99,7 +74,7 @@ impl InputSpec {
             ));
         }
         let size = size(&name, &declared, axis('W'), axis('H'), manifest.input.size, image_size)?;
-        let frames = manifest.window.map(|window| window.frames);
+        let frames = manifest.window.filter(|_| axes.contains('T')).map(|window| window.frames);
         if let (Some(frames), Some(length)) = (frames, axis('T'))
             && frames != length
         {
@@ -108,19 +83,83 @@ impl InputSpec {
                 shown(&declared)
             ));
         }
-        Ok(Self { name, element, size, layout, channels, frames, batch: axis('N'), declared })
+        let (width, height, frames) = (size.width as usize, size.height as usize, frames.unwrap_or(1));
+        let lengths = match layout {
+            Layout::Nchw => vec![channels, height, width],
+            Layout::Nhwc => vec![height, width, channels],
+            Layout::Ntchw => vec![frames, channels, height, width],
+            Layout::Ncthw => vec![channels, frames, height, width],
+        };
+        Ok(Self { name, element, size, axes: lengths, batch: axis('N'), declared })
+    }
+
+    /// Reads the input of a two-stage clip model's head.
+    pub(super) fn features(outlets: &[Outlet], head: &Head, window: Window) -> Result<Self, String> {
+        let outlet = choose(outlets, "head.input", head.input.as_deref())?;
+        let (name, element, declared) = read(outlet)?;
+        let (time, axes) = match head.layout {
+            HeadLayout::Ntf => (1, "N T F"),
+            HeadLayout::Nft => (2, "N F T"),
+        };
+        let is = format!("the head's input `{name}` is {}", shown(&declared));
+        if declared.len() < 3 {
+            return Err(format!("{is}; the manifest's `head.layout` makes {axes}, at least 3 axes"));
+        }
+        let mut lengths = Vec::with_capacity(declared.len() - 1);
+        for (index, length) in declared.iter().enumerate().skip(1) {
+            match usize::try_from(*length) {
+                Ok(length) if index == time && length != window.frames => {
+                    return Err(format!(
+                        "{is}, {length} frames as {axes}; the manifest's `window.frames` is {}. Is `head.layout` \
+                         right?",
+                        window.frames
+                    ));
+                }
+                Ok(length) if length > 0 => lengths.push(length),
+                _ if index == time => lengths.push(window.frames),
+                _ => {
+                    return Err(format!(
+                        "{is}; only batch and time may be of any length: export it with those of the features"
+                    ));
+                }
+            }
+        }
+        let batch = usize::try_from(declared[0]).ok().filter(|length| *length > 0);
+        Ok(Self { name, element, size: Size::default(), axes: lengths, batch, declared })
+    }
+}
+
+/// An input's name, element type and axes.
+fn read(outlet: &Outlet) -> Result<(String, ElementType, Vec<i64>), String> {
+    let name = outlet.name().to_owned();
+    let ValueType::Tensor { ty, shape, .. } = outlet.dtype() else {
+        return Err(format!("input `{name}` is {}; expected a tensor", outlet.dtype()));
+    };
+    let element = element(*ty).ok_or_else(|| {
+        format!("input `{name}` takes {ty} elements; expected 32-bit floats, 16-bit floats or bytes")
+    })?;
+    Ok((name, element, shape.to_vec()))
+}
+
+/// The element type, where it is one that tensors here have.
+pub(super) fn element(of: TensorElementType) -> Option<ElementType> {
+    match of {
+        TensorElementType::Float32 => Some(ElementType::F32),
+        TensorElementType::Float16 => Some(ElementType::F16),
+        TensorElementType::Uint8 => Some(ElementType::U8),
+        _ => None,
     }
 }
 
 /// The manifest's choice among the graph's inputs, or the only one.
-fn choose<'a>(outlets: &'a [Outlet], wanted: Option<&str>) -> Result<&'a Outlet, String> {
+fn choose<'a>(outlets: &'a [Outlet], key: &str, wanted: Option<&str>) -> Result<&'a Outlet, String> {
     let names = outlets.iter().map(|outlet| format!("`{}`", outlet.name())).collect::<Vec<_>>().join(", ");
     match (outlets, wanted) {
         ([], _) => Err("the graph has no input".into()),
         ([only], None) => Ok(only),
         ([only], Some(name)) if only.name() == name => Ok(only),
         (_, Some(name)) if !outlets.iter().any(|outlet| outlet.name() == name) => {
-            Err(format!("the manifest's `input.name` is `{name}`; the graph has {names}"))
+            Err(format!("the manifest's `{key}` is `{name}`; the graph has {names}"))
         }
         _ => Err(format!("the graph has the inputs {names}; only graphs with one input can be run")),
     }

@@ -81,6 +81,10 @@ impl Session {
         &self.graph.input
     }
 
+    pub(super) fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
     /// Class names, from the manifest or the graph's metadata.
     #[must_use]
     pub fn labels(&self) -> &[String] {

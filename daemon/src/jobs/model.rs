@@ -4,6 +4,7 @@
 //! stdout, and PNG files with what was found drawn in. Owns the session and the decoding pipeline; whatever is
 //! wrong with the folder, the graph or the file comes back as an error that names it.
 
+pub mod engines;
 mod media;
 mod report;
 
@@ -15,7 +16,7 @@ use anyhow::{Context, ensure};
 use crate::config::Manifest;
 use crate::config::manifest::{Activation, Decoder as Outputs, Domain};
 use crate::flow::{Objects, Picture, Rect, Score, Tensor};
-use crate::infer::{ModelDir, Runtime, Session, SessionOptions, WindowBuilder, gather};
+use crate::infer::{Head, ModelDir, Runtime, Session, SessionOptions, WindowBuilder, gather};
 use crate::postprocess::{Decoder, ModelInfo};
 use crate::preprocess::Preprocessor;
 use crate::render::{BoxMark, Overlay, Renderer};
@@ -46,7 +47,7 @@ pub struct CheckArgs {
     /// Threads within a run; 0: half the processors
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub threads: usize,
-    /// libonnxruntime.so to use
+    /// libonnxruntime.so to use; default: as the daemon finds it
     #[arg(long, value_name = "FILE")]
     pub library: Option<PathBuf>,
     /// One JSON object instead of text
@@ -87,7 +88,9 @@ struct Model {
     name: String,
     hash: String,
     manifest: Manifest,
+    /// The model, or the backbone of a two-stage clip model.
     session: Session,
+    head: Option<Head<Tensor>>,
     preprocessor: Preprocessor,
     decoder: Decoder,
     tensor: Tensor,
@@ -101,13 +104,15 @@ impl Model {
         let model = ModelDir::open(folder)?;
         let options = SessionOptions { threads: args.threads, batch: 1 };
         let session = Session::open(runtime, &model, options)?;
+        let head = Head::open(runtime, &model, &session, options)?;
+        let last = head.as_ref().map_or(&session, Head::session);
         let decoder = Decoder::new(&ModelInfo {
             decoder: &model.manifest.output,
             labels: session.labels(),
             keep: &model.manifest.keep,
             input: session.input().size,
-            names: session.output_names(),
-            outputs: session.outputs(),
+            names: last.output_names(),
+            outputs: last.outputs(),
             threshold: args.threshold,
         })
         .with_context(|| format!("model {}", model.onnx.display()))?;
@@ -115,22 +120,23 @@ impl Model {
         let preprocessor = Preprocessor::new(&model.manifest.input, input.size, input.element)?;
         let (tensor, window) = (Tensor::default(), Tensor::default());
         let (name, hash) = (model.name(), model.hash);
-        Ok(Self { name, hash, manifest: model.manifest, session, preprocessor, decoder, tensor, window })
+        let manifest = model.manifest;
+        Ok(Self { name, hash, manifest, session, head, preprocessor, decoder, tensor, window })
     }
 
     /// What it is, and how long a run of one entry takes (the median of ten).
     fn describe(&mut self, runtime: &Runtime) -> anyhow::Result<Report> {
         let input = self.session.input().clone();
-        let zeros = Tensor::zeros(input.element, &input.shape(1));
-        let mut times = Vec::new();
-        for _ in 0..10 {
-            let begin = Instant::now();
-            self.session.run(&zeros)?;
-            times.push(begin.elapsed());
-        }
-        times.sort_unstable();
-        let outputs = self.session.output_names().iter().zip(self.session.outputs());
+        let milliseconds = run_time(&mut self.session)?;
+        let last = self.head.as_ref().map_or(&self.session, Head::session);
+        let outputs = last.output_names().iter().zip(last.outputs());
+        let head = self.head.as_ref().map(Head::session).map(|head| {
+            let (input, output) = (head.input(), self.manifest.head.as_ref());
+            let features = output.and_then(|head| head.features.as_deref());
+            report::describe_head(input, features.unwrap_or(&self.session.output_names()[0]))
+        });
         Ok(Report {
+            head,
             model: self.name.clone(),
             summary: self.manifest.summary.clone(),
             hash: self.hash.clone(),
@@ -141,9 +147,9 @@ impl Model {
             input: report::describe_input(&input, &self.manifest),
             outputs: outputs.map(|(name, output)| format!("`{name}` {:?}", output.shape)).collect(),
             window: self.manifest.window,
-            runtime: format!("ONNX Runtime {} on the CPU", runtime.version()),
+            runtime: format!("ONNX Runtime {} on the CPU ({})", runtime.version(), runtime.place()),
             threads: self.session.threads(),
-            milliseconds: times[times.len() / 2].as_secs_f64() * 1e3,
+            milliseconds,
             warnings: self.doubts(),
             frames: Vec::new(),
         })
@@ -152,7 +158,8 @@ impl Model {
     /// What looks wrong, though it runs.
     fn doubts(&self) -> Vec<String> {
         let softmax = Outputs::Classes { activation: Activation::Softmax };
-        let values = self.session.outputs().first().and_then(Tensor::as_f32).unwrap_or_default();
+        let last = self.head.as_ref().map_or(&self.session, Head::session);
+        let values = last.outputs().first().and_then(Tensor::as_f32).unwrap_or_default();
         let classes = self.session.labels().len();
         let one = values.get(..classes).unwrap_or_default();
         let sum: f32 = one.iter().sum();
@@ -226,14 +233,39 @@ impl Model {
         let begin = Instant::now();
         self.preprocessor.run(picture, &[Rect::of_size(picture.size)], &mut self.tensor)?;
         let Some(window) = windows.push(pts, self.tensor.clone()) else { return Ok(None) };
-        let frames = window.frames.iter().map(|frame| &***frame).collect();
-        gather(&[frames], self.manifest.input.layout, &mut self.window);
-        let outputs = self.session.run(&self.window)?;
+        let outputs = match &mut self.head {
+            None => {
+                let frames = window.frames.iter().map(|frame| &***frame).collect();
+                gather(&[frames], self.manifest.input.layout, &mut self.window);
+                self.session.run(&self.window)?
+            }
+            Some(head) => {
+                for frame in head.wanting([window.frames.as_slice()]) {
+                    let outputs = self.session.run(&frame)?;
+                    head.keep(std::slice::from_ref(&frame), outputs)?;
+                }
+                head.run(&[&window.frames])?
+            }
+        };
         let mut found = Found::default();
         self.decoder.scores(outputs, 0, 0, window.begin, window.end, &mut found.scores);
         found.took = begin.elapsed();
         Ok(Some(found))
     }
+}
+
+/// Milliseconds of a run with one entry: the median of ten.
+fn run_time(session: &mut Session) -> anyhow::Result<f64> {
+    let input = session.input();
+    let zeros = Tensor::zeros(input.element, &input.shape(1));
+    let mut times = Vec::new();
+    for _ in 0..10 {
+        let begin = Instant::now();
+        session.run(&zeros)?;
+        times.push(begin.elapsed());
+    }
+    times.sort_unstable();
+    Ok(times[times.len() / 2].as_secs_f64() * 1e3)
 }
 
 /// What one run gave.

@@ -6,7 +6,7 @@ use std::process::Command;
 use e2e::cuda::{Books, Soft};
 use e2e::daemon::Daemon;
 use e2e::data::data;
-use e2e::models::shared_model;
+use e2e::models::{shared_model, two_stage};
 use e2e::mosquitto::Mosquitto;
 use serde_json::Value;
 
@@ -225,6 +225,32 @@ fn real_video_gives_the_same_objects() {
         let why = cuda.status["lane_reason"].as_str().unwrap();
         assert!(why.contains("auto: GPU 0 is Software GPU"), "{why}");
     }
+}
+
+/// A backbone whose features the windows share, and a head: real video, real features.
+#[test]
+fn a_two_stage_clip_model_gives_the_same_scores() {
+    let Some(data) = data("a_two_stage_clip_model_gives_the_same_scores") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let models = format!("models.clip.path = \"{}\"", two_stage(&data, folder.path()).display());
+    let walking = data.join("videos/supervision_walking.mp4");
+    let video = cut(&walking, folder.path(), 3, &["-c", "copy"]);
+    let stream = format!("source = \"{}\"\nmodels.clip = {{}}", video.display());
+    let (cpu, _) = run("cpu", &models, &stream, None);
+    let (cuda, books) = run("cuda", &models, &stream, Some(&|folder: &Path| Soft::new(folder)));
+    books.unwrap().balance();
+    assert_eq!(cpu.trace, cuda.trace);
+    let lines = cuda.trace.iter().skip(1);
+    let scores: Vec<f64> = lines
+        .flat_map(|line| line["scores"].as_array().unwrap())
+        .map(|it| it["value"].as_f64().unwrap())
+        .collect();
+    // 24 frames of 8 a second: a window of 8, then one every 2.
+    assert_eq!(scores.len(), 2 * ((24 - 8) / 2 + 1), "{scores:?}");
+    assert!(
+        scores.windows(3).any(|pair| (pair[0] - pair[2]).abs() > 1e-4),
+        "all windows score alike: {scores:?}"
+    );
 }
 
 /// Ten bits, odd sizes, a batch of two streams' frames in one run.

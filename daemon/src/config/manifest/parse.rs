@@ -235,13 +235,23 @@ fn problem(manifest: &Manifest) -> Option<(&'static str, String)> {
     ) {
         return say("keep", format!("\"{unknown}\" is none of the {} labels", list.len()));
     }
-    if is_clip_layout != is_clip {
-        let problem = if is_clip {
-            "a clip model's input has a time axis; expected ntchw or ncthw"
-        } else {
-            "only clip models have a time axis; expected nchw or nhwc"
-        };
+    let problem = match (is_clip, manifest.head.is_some(), is_clip_layout) {
+        (false, true, _) => return say("head", "only clip models have a head".into()),
+        (true, true, true) => "the backbone of a two-stage clip model sees one frame; expected nchw or nhwc",
+        (true, false, false) => "a clip model's input has a time axis; expected ntchw or ncthw",
+        (false, false, true) => "only clip models have a time axis; expected nchw or nhwc",
+        _ => "",
+    };
+    if !problem.is_empty() {
         return say("input.layout", problem.into());
+    }
+    if let Some(head) = &manifest.head {
+        if head.file.is_empty() || Path::new(&head.file).is_absolute() || head.file == manifest.file {
+            return say("head.file", "expected the name of another file in the model's folder".into());
+        }
+        if manifest.labels.is_none() {
+            return say("labels", "missing; a two-stage clip model has its class names here".into());
+        }
     }
     match (&manifest.window, is_clip) {
         (Some(_), false) => return say("window", "only clip models have a window".into()),

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Channels, Decoder, Filter, Fit, Labels, Layout, Manifest, Task, Window};
+use super::{Channels, Decoder, Filter, Fit, HeadLayout, Labels, Layout, Manifest, Task, Window};
 
 const DETECTOR: &str = r#"
 task = "detect"
@@ -59,6 +59,38 @@ window = { frames = 16, fps = 8, hop = 4 }
     assert_eq!(hop, "people/model.toml:6: `window.hop`: 17 given; expected 1 to 16");
     let layout = parse(&text.replace("ntchw", "nchw")).unwrap_err();
     assert!(layout.contains(":4: `input.layout`: a clip model's input has a time axis"), "{layout}");
+}
+
+#[test]
+fn a_two_stage_clip_model_has_a_backbone_of_one_frame_and_a_head() {
+    let text = "task = \"clip\"\nlabels = [\"calm\", \"fight\"]\ninput.layout = \"nchw\"\n\
+                output.decoder = \"classes\"\nwindow = { frames = 16, fps = 8, hop = 2 }\n\
+                head = { file = \"lstm.onnx\", features = \"pool\", layout = \"nft\" }\n";
+    let head = parse(text).unwrap().head.unwrap();
+    assert_eq!((head.file.as_str(), head.features.as_deref(), head.input), ("lstm.onnx", Some("pool"), None));
+    assert_eq!(head.layout, HeadLayout::Nft);
+    let plain = text.replace("file = \"lstm.onnx\", features = \"pool\", layout = \"nft\"", "");
+    let head = parse(&plain).unwrap().head.unwrap();
+    assert_eq!((head.file.as_str(), head.layout), ("head.onnx", HeadLayout::Ntf));
+    for (from, to, expected) in [
+        (
+            "\"nchw\"",
+            "\"ntchw\"",
+            ":3: `input.layout`: the backbone of a two-stage clip model sees one frame",
+        ),
+        ("lstm.onnx", "model.onnx", ":6: `head.file`: expected the name of another file"),
+        ("\"nft\"", "\"tnf\"", ":6: `head.layout`: unknown variant `tnf`, expected `ntf` or `nft`"),
+        ("features", "feature", ":6: `head.feature`: unknown field"),
+        (
+            "labels = [\"calm\", \"fight\"]\n",
+            "",
+            "`labels`: missing; a two-stage clip model has its class names",
+        ),
+        ("\"clip\"", "\"classify\"", "`head`: only clip models have a head"),
+    ] {
+        let error = parse(&text.replace(from, to)).unwrap_err();
+        assert!(error.contains(expected), "{error}\nexpected: {expected}");
+    }
 }
 
 #[test]

@@ -13,7 +13,7 @@ use super::{BoundOptions, DeviceTensor, Graphs, Placement, Slot, bind, options};
 use crate::flow::Tensor;
 use crate::infer::graph::{self, Graph, refused};
 use crate::infer::output::copy;
-use crate::infer::{InferError, InputSpec, ModelDir, Provider, Runtime};
+use crate::infer::{Features, InferError, InputSpec, ModelDir, Provider, Runtime};
 
 /// A model, opened and bound.
 #[derive(Debug)]
@@ -92,6 +92,14 @@ impl BoundSession {
         &self.graph.input
     }
 
+    /// What the head of the same model takes of this one, its backbone.
+    ///
+    /// # Errors
+    /// Where they do not fit.
+    pub fn features(&self, model: &ModelDir, head: &Self) -> Result<Features, InferError> {
+        Features::new(model, &self.graph, &self.trial, &head.graph)
+    }
+
     /// Class names, from the manifest or the graph's metadata.
     #[must_use]
     pub fn labels(&self) -> &[String] {
@@ -146,6 +154,12 @@ impl BoundSession {
     #[must_use]
     pub fn memory(&self) -> (u64, usize) {
         (self.input.address(), self.input.bytes())
+    }
+
+    /// The same of the outputs whose shapes the graph declares, where there are any.
+    #[must_use]
+    pub fn results(&self) -> Option<(u64, usize)> {
+        self.results.as_ref().map(|block| (block.address(), block.bytes()))
     }
 
     /// Where the outputs go.
@@ -235,6 +249,13 @@ impl BoundSession {
     pub fn outputs(&self, slot: &Slot) -> Result<&[DeviceTensor], InferError> {
         self.check_ran(slot)?;
         Ok(&self.seats[slot.index].tensors)
+    }
+
+    /// Whether an output, by its index in [`Self::output_names`], is bound once and stays where it is; else ONNX Runtime
+    /// allocates it in each run.
+    #[must_use]
+    pub fn stays(&self, output: usize) -> bool {
+        self.outputs.get(output).is_some_and(|output| output.fixed.is_some())
     }
 
     /// The outputs of a slot's last run in 32-bit floats, whatever the graph's element type, as

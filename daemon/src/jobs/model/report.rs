@@ -24,6 +24,9 @@ pub(super) struct Report {
     pub(super) decoder: String,
     pub(super) labels: Vec<String>,
     pub(super) input: String,
+    /// Of a two-stage clip model: what its second graph takes, and of what.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) head: Option<String>,
     pub(super) outputs: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) window: Option<Window>,
@@ -100,16 +103,24 @@ impl FrameReport {
     }
 }
 
-/// The input in one line.
-pub(super) fn describe_input(input: &InputSpec, manifest: &Manifest) -> String {
+/// A tensor's name, element type and axes.
+fn tensor(input: &InputSpec) -> String {
     let axes = input.declared.iter().map(|axis| if *axis < 0 { "?".into() } else { axis.to_string() });
     let axes: Vec<String> = axes.collect();
+    format!("`{}` {} [{}]", input.name, format!("{:?}", input.element).to_lowercase(), axes.join(", "))
+}
+
+/// The head's input in one line.
+pub(super) fn describe_head(input: &InputSpec, features: &str) -> String {
+    format!("{} of windows of `{features}`", tensor(input))
+}
+
+/// The input in one line.
+pub(super) fn describe_input(input: &InputSpec, manifest: &Manifest) -> String {
     let of = &manifest.input;
     format!(
-        "`{}` {} [{}]: {} of {}, {}, {}, {}",
-        input.name,
-        format!("{:?}", input.element).to_lowercase(),
-        axes.join(", "),
+        "{}: {} of {}, {}, {}, {}",
+        tensor(input),
         word(&of.layout),
         input.size,
         word(&of.channels),
@@ -137,6 +148,9 @@ impl fmt::Display for Report {
         )?;
         writeln!(f, "  labels   {many}: {}{more}", shown.join(", "))?;
         writeln!(f, "  input    {}", self.input)?;
+        if let Some(head) = &self.head {
+            writeln!(f, "  head     {head}")?;
+        }
         for output in &self.outputs {
             writeln!(f, "  output   {output}")?;
         }

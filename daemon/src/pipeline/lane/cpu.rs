@@ -6,10 +6,12 @@
 use super::{Engine, Feed, Lane, LaneError, Loader, Opened, Order};
 use crate::config::manifest::Layout;
 use crate::encode::{Input as PictureIn, OutputSpec};
-use crate::flow::{Decoded, FrameMeta, Letterbox, Picture, Rect, Run, Size, StreamInfo, Tensor, TensorData};
-use crate::infer::{ModelDir, Runtime, Session, SessionOptions, gather};
+use crate::flow::{
+    Decoded, FrameMeta, Letterbox, Picture, Rect, Recycle, Run, Size, StreamInfo, Tensor, TensorData,
+};
+use crate::infer::{Head, InferError, ModelDir, Runtime, Session, SessionOptions, gather};
 use crate::ingest::SourceSpec;
-use crate::pipeline::model::{Answer, Input, answer};
+use crate::pipeline::model::{Answer, Input, answer, window};
 use crate::postprocess::{Decoder, ModelInfo};
 use crate::preprocess::Preprocessor;
 use crate::publish::messages::Edge;
@@ -91,47 +93,63 @@ impl Lane for Cpu {
 /// A model on the CPU.
 struct CpuEngine {
     session: Session,
+    /// Of a two-stage clip model, whose backbone the session is.
+    head: Option<Head<Tensor>>,
     decoder: Decoder,
     layout: Layout,
     /// Where the tensors of a batch or a window are put together.
     batch: Tensor,
 }
 
-impl Engine<Tensor> for CpuEngine {
-    fn run(&mut self, inputs: &[Input<Tensor>]) -> Result<(), String> {
-        let outcome = match inputs {
+impl CpuEngine {
+    fn infer(&mut self, inputs: &[Input<Tensor>]) -> Result<(), InferError> {
+        if let Some(head) = &mut self.head {
+            for frames in head.wanting(inputs.iter().map(window)).chunks(self.session.batch()) {
+                stack(frames.iter().map(|frame| &***frame), &mut self.batch);
+                head.keep(frames, self.session.run(&self.batch)?)?;
+            }
+            let windows: Vec<_> = inputs.iter().map(window).collect();
+            return head.run(&windows).map(drop);
+        }
+        match inputs {
             [Input::Frame(only)] => self.session.run(only),
             [Input::Frame(_), ..] => {
-                stack(inputs, &mut self.batch);
+                let frames = inputs.iter().filter_map(|input| match input {
+                    Input::Frame(tensor) => Some(&**tensor),
+                    Input::Window(_) => None,
+                });
+                stack(frames, &mut self.batch);
                 self.session.run(&self.batch)
             }
             _ => {
-                let windows: Vec<Vec<&Tensor>> = inputs.iter().map(frames).collect();
+                let windows: Vec<Vec<&Tensor>> = inputs
+                    .iter()
+                    .map(|input| window(input).iter().map(|frame| &***frame).collect())
+                    .collect();
                 gather(&windows, self.layout, &mut self.batch);
                 self.session.run(&self.batch)
             }
-        };
-        outcome.map(drop).map_err(|error| error.to_string())
-    }
-
-    fn answer(&mut self, entry: usize, letterbox: &Letterbox, run: Run) -> Result<Answer, String> {
-        Ok(answer(&mut self.decoder, self.session.outputs(), entry, letterbox, run))
+        }
+        .map(drop)
     }
 }
 
-/// The frames of an input.
-fn frames(input: &Input<Tensor>) -> Vec<&Tensor> {
-    match input {
-        Input::Frame(tensor) => vec![tensor],
-        Input::Window(frames) => frames.iter().map(|frame| &***frame).collect(),
+impl Engine<Tensor> for CpuEngine {
+    fn run(&mut self, inputs: &[Input<Tensor>]) -> Result<(), String> {
+        self.infer(inputs).map_err(|error| error.to_string())
+    }
+
+    fn answer(&mut self, entry: usize, letterbox: &Letterbox, run: Run) -> Result<Answer, String> {
+        let outputs = self.head.as_ref().map_or(self.session.outputs(), Head::outputs);
+        Ok(answer(&mut self.decoder, outputs, entry, letterbox, run))
     }
 }
 
 /// Tensors of batch length 1, and of one shape, as one batch, put together in `batch`.
-fn stack(inputs: &[Input<Tensor>], batch: &mut Tensor) {
-    for (index, input) in inputs.iter().enumerate() {
-        let Input::Frame(tensor) = input else { continue };
-        let first = index == 0;
+fn stack<'a>(tensors: impl IntoIterator<Item = &'a Tensor>, batch: &mut Tensor) {
+    let mut entries = 0;
+    for tensor in tensors {
+        let first = entries == 0;
         match (&mut batch.data, &tensor.data) {
             (TensorData::F32(all), TensorData::F32(more)) => append(all, first, more),
             (TensorData::F16(all), TensorData::F16(more)) => append(all, first, more),
@@ -143,9 +161,10 @@ fn stack(inputs: &[Input<Tensor>], batch: &mut Tensor) {
             batch.shape.clone_from(&tensor.shape);
             batch.padding = None;
         }
+        entries += 1;
     }
-    if let Some(entries) = batch.shape.first_mut() {
-        *entries = inputs.len();
+    if let Some(axis) = batch.shape.first_mut() {
+        *axis = entries;
     }
 }
 
@@ -157,25 +176,44 @@ fn append<T: Copy>(all: &mut Vec<T>, first: bool, more: &[T]) {
     all.extend_from_slice(more);
 }
 
-/// Opens a model on the CPU, and what reads its outputs.
-pub(super) fn open(
+/// A model on the CPU and what reads its outputs.
+pub(super) struct OnCpu<T: Recycle> {
+    /// The model, or the backbone of a two-stage clip model.
+    pub(super) session: Session,
+    /// The head of a two-stage clip model.
+    pub(super) head: Option<Head<T>>,
+    pub(super) decoder: Decoder,
+    /// What it wants to be fed.
+    pub(super) feed: Feed,
+    /// Most inputs of one run.
+    pub(super) batch: usize,
+}
+
+/// Opens a model on the CPU.
+pub(super) fn open<T: Recycle>(
     runtime: &Runtime,
     dir: &mut ModelDir,
     options: SessionOptions,
     threshold: Option<f32>,
-) -> Result<(Session, Decoder), Box<dyn std::error::Error + Send + Sync>> {
-    let session = Session::open(runtime, dir, options)?;
+) -> Result<OnCpu<T>, Box<dyn std::error::Error + Send + Sync>> {
+    let first = SessionOptions { batch: dir.batch(options.batch), ..options };
+    let session = Session::open(runtime, dir, first)?;
+    let head = Head::open(runtime, dir, &session, options)?;
     dir.labels = session.labels().to_vec();
+    let last = head.as_ref().map_or(&session, Head::session);
     let decoder = Decoder::new(&ModelInfo {
         decoder: &dir.manifest.output,
         labels: &dir.labels,
         keep: &dir.manifest.keep,
         input: session.input().size,
-        names: session.output_names(),
-        outputs: session.outputs(),
+        names: last.output_names(),
+        outputs: last.outputs(),
         threshold,
     })?;
-    Ok((session, decoder))
+    let (size, element) = (session.input().size, session.input().element);
+    let feed = Feed { manifest: dir.manifest.clone(), size, element, on_host: true };
+    let batch = last.batch();
+    Ok(OnCpu { session, head, decoder, feed, batch })
 }
 
 /// Opens models on ONNX Runtime's CPU provider.
@@ -189,17 +227,12 @@ impl Loader<Tensor> for CpuLoader {
         dir: &mut ModelDir,
         order: &Order<'_>,
     ) -> Result<Opened<Tensor>, Box<dyn std::error::Error + Send + Sync>> {
-        let (session, decoder) = open(runtime, dir, order.options, order.threshold)?;
-        let feed = Feed {
-            manifest: dir.manifest.clone(),
-            size: session.input().size,
-            element: session.input().element,
-            on_host: true,
-        };
-        let (batch, threads) = (session.batch(), session.threads());
-        let layout = dir.manifest.input.layout;
-        let engine = Box::new(CpuEngine { session, decoder, layout, batch: Tensor::default() });
-        Ok(Opened { engine, feed, batch, threads, edge: ("CPU".into(), false) })
+        let OnCpu { session, head, decoder, feed, batch } =
+            open(runtime, dir, order.options, order.threshold)?;
+        let (threads, layout) = (session.threads(), dir.manifest.input.layout);
+        let engine = Box::new(CpuEngine { session, head, decoder, layout, batch: Tensor::default() });
+        order.serving.by("CPU", false);
+        Ok(Opened { engine, feed, batch, threads })
     }
 }
 
@@ -209,9 +242,7 @@ mod tests {
 
     #[test]
     fn tensors_are_stacked_along_the_batch_axis() {
-        let input = |value: f32| {
-            Input::Frame(Tensor::new(vec![1, 2], TensorData::F32(vec![value, value + 1.0])).into())
-        };
+        let input = |value: f32| Tensor::new(vec![1, 2], TensorData::F32(vec![value, value + 1.0]));
         let mut batch = Tensor::zeros(crate::flow::ElementType::U8, &[5]);
         // The second time the batch's memory is used again.
         for start in [1.0, 2.0] {

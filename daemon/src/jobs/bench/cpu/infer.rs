@@ -21,7 +21,8 @@ use crate::postprocess::{Decoder, ModelInfo};
 /// The daemon's way to results, and the bare one.
 pub(super) struct Parts {
     session: Session,
-    decoder: Decoder,
+    /// None for the backbone of a two-stage clip model, which gives features.
+    decoder: Option<Decoder>,
     feed: Feed,
     bare: ort::session::Session,
     /// Name of the graph's input.
@@ -37,17 +38,20 @@ impl Parts {
         let model = subject.settings.models.get(&subject.model).context("no model in the settings")?;
         let runtime = Runtime::load(subject.settings.infer.library.as_deref())?;
         let dir = ModelDir::open(&crate::pipeline::find_model(&subject.settings, &subject.model)?)?;
-        let options = SessionOptions { threads: model.threads, batch: model.batch };
+        let options = SessionOptions { threads: model.threads, batch: dir.batch(model.batch) };
         let session = Session::open(&runtime, &dir, options)?;
-        let decoder = Decoder::new(&ModelInfo {
-            decoder: &dir.manifest.output,
-            labels: session.labels(),
-            keep: &dir.manifest.keep,
-            input: session.input().size,
-            names: session.output_names(),
-            outputs: session.outputs(),
-            threshold: model.threshold,
-        })?;
+        let decoder = match dir.manifest.head {
+            Some(_) => None,
+            None => Some(Decoder::new(&ModelInfo {
+                decoder: &dir.manifest.output,
+                labels: session.labels(),
+                keep: &dir.manifest.keep,
+                input: session.input().size,
+                names: session.output_names(),
+                outputs: session.outputs(),
+                threshold: model.threshold,
+            })?),
+        };
         let bare = bare(&runtime, &dir, session.threads())?;
         let input = session.input();
         let feed =
@@ -86,6 +90,7 @@ impl Parts {
         let (mut objects, mut scores) = (Objects::default(), Vec::new());
         run_for(time, stop, || {
             let outputs = session.run(tensor)?;
+            let Some(decoder) = decoder.as_mut() else { return Ok(entries) };
             for entry in 0..entries as usize {
                 objects = Objects::default();
                 scores.clear();

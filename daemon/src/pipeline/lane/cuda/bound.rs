@@ -6,28 +6,36 @@
 //! TensorRT's engine is being built CUDA serves; the engine takes its place between two runs. Owned by the model's
 //! thread. A failed run fails its batch alone.
 
+mod candidates;
+
+use candidates::Candidates;
+
 use super::CudaShared;
+use super::engines::{Better, Served};
+use super::head::DeviceHead;
 use super::tensor::{CudaTensor, Jobs, Memory, bytes_of, fill};
 use crate::config::manifest::Layout;
 use crate::flow::{ElementType, Letterbox, Objects, Run, Tensor};
-use crate::gpu::params::{Geometry, Job, Sink};
-use crate::gpu::{Buffer, GpuError, Pinned, Rows, Stream, argument};
-use crate::infer::{BoundSession, DeviceTensor, InferError, Placement, Provider, Slot};
-use crate::pipeline::lane::Engine;
+use crate::gpu::params::{Geometry, Job};
+use crate::gpu::{GpuError, Rows, Stream};
+use crate::infer::{BoundSession, EngineInUse, Placement, Provider, Slot};
+use crate::pipeline::lane::{Engine, Serving};
 use crate::pipeline::model::{Answer, Input, answer};
-use crate::postprocess::{Boxes, Decoder, Layout as Outputs};
+use crate::postprocess::Decoder;
+use crate::publish::messages::ModelEngineState;
 
-/// Records that come back with the counters, for each batch entry; where there are more, the rest is fetched.
-const FIRST: usize = 512;
-
-/// Opens the session anew, once TensorRT's engine is there; `None` while it is not.
-pub(super) type Better = Box<dyn FnMut(&Stream) -> Option<Result<BoundSession, InferError>> + Send>;
+type Error = Box<dyn std::error::Error + Send + Sync>;
 
 /// A model that the GPU runs.
-pub(super) struct BoundEngine {
+pub struct BoundEngine {
     /// Before the stream, which outlives it.
     session: BoundSession,
+    /// TensorRT's, where that runs it.
+    in_use: Option<EngineInUse>,
+    /// Of a two-stage clip model, whose backbone the session is.
+    head: Option<DeviceHead>,
     better: Option<Better>,
+    serving: Serving,
     decoder: Decoder,
     shared: CudaShared,
     jobs: Jobs,
@@ -39,34 +47,29 @@ pub(super) struct BoundEngine {
     layout: Layout,
     /// Elements of a batch entry.
     entry: usize,
+    /// Wait after each step: for whoever compares.
+    stepwise: bool,
     stream: Stream,
 }
 
-/// What the kernel chose.
-struct Candidates {
-    boxes: Boxes,
-    kept: Buffer,
-    counters: Buffer,
-    records: Buffer,
-    /// Counters first, then each entry's first records.
-    host: Pinned,
-    /// Candidates of each entry of the last run, and their records.
-    found: Vec<(i32, Vec<u32>)>,
-}
-
 impl BoundEngine {
-    /// For an opened session, whose outputs lie on the device where a kernel decodes them.
+    /// For an opened session, with its head where it is a backbone. Its outputs lie on the device where a kernel decodes
+    /// them, or the head takes them.
     pub(super) fn new(
-        mut session: BoundSession,
+        stream: Stream,
+        (served, head): (Served, Option<DeviceHead>),
         decoder: Decoder,
         layout: Layout,
         geometry: Geometry,
         shared: &CudaShared,
-        stream: Stream,
-        better: Option<Better>,
-    ) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
-        let candidates = Candidates::new(&mut session, &decoder, shared, &stream)?;
-        if candidates.is_none() {
+        serving: Serving,
+    ) -> Result<Self, Error> {
+        let Served { mut session, in_use, better } = served;
+        let candidates = match head {
+            None => Candidates::new(&mut session, &decoder, shared, &stream)?,
+            Some(_) => None,
+        };
+        if candidates.is_none() && head.is_none() {
             session.place(Placement::Host)?;
         }
         let input = session.input();
@@ -77,13 +80,32 @@ impl BoundEngine {
             outputs: Vec::new(),
             shared: shared.clone(),
             session,
+            in_use,
+            head,
             better,
+            serving,
             decoder,
             candidates,
             geometry,
             layout,
+            stepwise: false,
             stream,
         })
+    }
+
+    /// Runs the model, or its backbone, on what a slot holds, and waits.
+    pub(super) fn alone(&mut self, inputs: usize) -> Result<(), String> {
+        let inputs = inputs.min(self.session.batch());
+        let ran = self.session.slot(inputs).and_then(|mut slot| self.session.run(&mut slot));
+        let waited = self.stream.synchronize();
+        ran.map_err(|error| error.to_string())?;
+        waited.map_err(|error| error.to_string())
+    }
+
+    /// Whether TensorRT's engine is still being built.
+    pub(super) fn is_building(&mut self) -> bool {
+        self.look_for_better();
+        self.better.is_some()
     }
 
     /// What runs it.
@@ -91,23 +113,41 @@ impl BoundEngine {
         self.session.provider()
     }
 
-    /// Takes TensorRT's session in CUDA's place, once there is one.
+    /// Address and bytes of what ONNX Runtime owns and the driver copies from and to.
+    #[cfg(test)]
+    fn memory(&self) -> Vec<(u64, usize)> {
+        let mut all = vec![self.session.memory()];
+        if let Some(head) = &self.head {
+            all.push(head.session().memory());
+            all.extend(self.session.results());
+        }
+        all
+    }
+
+    /// Takes TensorRT's session in CUDA's place, once there is one. Between two runs: nothing that was asked for is lost.
     fn look_for_better(&mut self) {
         let Some(better) = &mut self.better else { return };
-        let Some(outcome) = better(&self.stream) else { return };
+        let Some(outcome) = better() else { return };
         self.better = None;
-        let taken = outcome.and_then(|mut session| {
-            if self.candidates.is_none() {
-                session.place(Placement::Host)?;
+        let taken = outcome.and_then(|mut ready| {
+            if self.candidates.is_none() && self.head.is_none() {
+                ready.session.place(Placement::Host).map_err(|error| error.to_string())?;
             }
-            Ok(session)
+            Ok(ready)
         });
         match taken {
-            Ok(session) => {
-                tracing::info!(provider = %session.provider(), "a model runs on its own engine from here on");
-                self.session = session;
+            Ok(ready) => {
+                tracing::info!(provider = %ready.by, "a model runs on its own engine from here on");
+                self.session = ready.session;
+                self.in_use = Some(ready.in_use);
+                self.serving.by(ready.by, false);
+                self.serving.engine(ModelEngineState::Ready, None);
             }
-            Err(error) => tracing::warn!(%error, "a model stays on CUDA"),
+            Err(error) => {
+                let by = self.serving.edge().0;
+                tracing::warn!(error, by, "a model stays as it is: its engine cannot be used");
+                self.serving.engine(ModelEngineState::Failed, Some(error));
+            }
         }
     }
 
@@ -126,9 +166,6 @@ impl BoundEngine {
                 Input::Window(frames) => {
                     let count = frames.len();
                     for (frame, tensor) in frames.iter().enumerate() {
-                        let Some(made) = &tensor.made else { continue };
-                        let Memory::Device(from) = &made.memory else { continue };
-                        self.stream.wait(&made.ready)?;
                         let (run, rows) = match self.layout {
                             Layout::Ncthw => {
                                 let channels = self.geometry.channels as usize;
@@ -137,8 +174,7 @@ impl BoundEngine {
                             _ => (bytes / count, 1),
                         };
                         let address = to + (index * bytes + frame * run) as u64;
-                        let from = Rows { address: from.address(), pitch: run };
-                        self.stream.copy(Rows { address, pitch: run * count }, from, run, rows)?;
+                        self.place(tensor, Rows { address, pitch: run * count }, run, rows)?;
                     }
                 }
             }
@@ -150,7 +186,34 @@ impl BoundEngine {
         Ok(())
     }
 
-    fn decode(&mut self, slot: &Slot) -> Result<(), Box<dyn std::error::Error>> {
+    fn step(&self) -> Result<(), GpuError> {
+        if self.stepwise { self.stream.synchronize() } else { Ok(()) }
+    }
+
+    /// The backbone on what it has not seen, then the head.
+    fn two_stages(&mut self, head: &mut DeviceHead, inputs: &[Input<CudaTensor>]) -> Result<(), Error> {
+        let bytes = self.entry * bytes_of(self.element);
+        for frames in head.wanting(inputs).chunks(self.session.batch()) {
+            let mut slot = self.session.slot(frames.len())?;
+            for (index, frame) in frames.iter().enumerate() {
+                let address = slot.address() + (index * bytes) as u64;
+                self.place(frame, Rows { address, pitch: bytes }, bytes, 1)?;
+            }
+            self.session.run(&mut slot)?;
+            head.keep(frames, self.session.outputs(&slot)?, &self.stream)?;
+        }
+        head.run(inputs, &self.stream)
+    }
+
+    /// Copies the tensor of a clip's frame, once it is made, in rows of so many bytes.
+    fn place(&self, tensor: &CudaTensor, to: Rows, run: usize, rows: usize) -> Result<(), GpuError> {
+        let Some(made) = &tensor.made else { return Ok(()) };
+        let Memory::Device(from) = &made.memory else { return Ok(()) };
+        self.stream.wait(&made.ready)?;
+        self.stream.copy(to, Rows { address: from.address(), pitch: run }, run, rows)
+    }
+
+    fn decode(&mut self, slot: &Slot) -> Result<(), Error> {
         match &mut self.candidates {
             Some(candidates) => {
                 let outputs = self.session.outputs(slot)?;
@@ -169,10 +232,17 @@ impl BoundEngine {
 impl Engine<CudaTensor> for BoundEngine {
     fn run(&mut self, inputs: &[Input<CudaTensor>]) -> Result<(), String> {
         self.look_for_better();
-        let outcome = (|| -> Result<(), Box<dyn std::error::Error>> {
+        let outcome = (|| -> Result<(), Error> {
+            if let Some(mut head) = self.head.take() {
+                let outcome = self.two_stages(&mut head, inputs);
+                self.head = Some(head);
+                return outcome;
+            }
             let mut slot = self.session.slot(inputs.len())?;
             self.gather(inputs, slot.address())?;
+            self.step()?;
             self.session.run(&mut slot)?;
+            self.step()?;
             self.decode(&slot)
         })();
         // In any case: the inputs are let go, and the slot is used again.
@@ -183,7 +253,8 @@ impl Engine<CudaTensor> for BoundEngine {
 
     fn answer(&mut self, entry: usize, letterbox: &Letterbox, run: Run) -> Result<Answer, String> {
         let Some(candidates) = &self.candidates else {
-            return Ok(answer(&mut self.decoder, &self.outputs, entry, letterbox, run));
+            let outputs = self.head.as_ref().map_or(self.outputs.as_slice(), DeviceHead::outputs);
+            return Ok(answer(&mut self.decoder, outputs, entry, letterbox, run));
         };
         let (counter, records) = candidates.found.get(entry).ok_or("no candidates of this entry")?;
         let mut objects = Objects::default();
@@ -194,98 +265,7 @@ impl Engine<CudaTensor> for BoundEngine {
     }
 }
 
-impl Candidates {
-    /// `None` where no kernel decodes the outputs.
-    fn new(
-        session: &mut BoundSession,
-        decoder: &Decoder,
-        shared: &CudaShared,
-        stream: &Stream,
-    ) -> Result<Option<Self>, Box<dyn std::error::Error + Send + Sync>> {
-        let batch = session.batch();
-        let trial = session.slot(batch).and_then(|mut slot| {
-            session.run_and_wait(&mut slot)?;
-            session.outputs(&slot).map(<[DeviceTensor]>::to_vec)
-        })?;
-        let floats = trial.iter().all(|output| output.element == Some(ElementType::F32));
-        let addresses: Vec<u64> = trial.iter().map(|output| output.address).collect();
-        let Some(boxes) = decoder.boxes(&addresses).filter(|_| floats) else { return Ok(None) };
-        let (device, classes) = (&shared.device, decoder.kept());
-        let kept = Buffer::new(device, classes.len())?;
-        let to = Rows { address: kept.address(), pitch: classes.len() };
-        stream.upload(&shared.tables, to, &classes, classes.len(), classes.len(), 1)?;
-        shared.tables.copies.inc();
-        stream.synchronize()?;
-        let first = boxes.anchors.min(FIRST) * boxes.record();
-        Ok(Some(Self {
-            counters: Buffer::new(device, batch * size_of::<i32>())?,
-            records: Buffer::new(device, boxes.words(batch) * size_of::<u32>())?,
-            host: Pinned::new(device, batch * (1 + first) * size_of::<u32>())?,
-            found: Vec::new(),
-            boxes,
-            kept,
-        }))
-    }
-
-    /// Launches the kernel on a run's outputs, and fetches what it found.
-    fn choose(
-        &mut self,
-        decoder: &Decoder,
-        outputs: &[DeviceTensor],
-        entries: usize,
-        shared: &CudaShared,
-        stream: &Stream,
-    ) -> Result<(), Box<dyn std::error::Error>> {
-        let addresses: Vec<u64> = outputs.iter().map(|output| output.address).collect();
-        self.boxes = decoder.boxes(&addresses).ok_or("the outputs are not those of the trial run")?;
-        let boxes = &self.boxes;
-        stream.clear(self.counters.address(), entries * size_of::<i32>())?;
-        let sink = Sink {
-            counters: self.counters.address(),
-            records: self.records.address(),
-            kept: self.kept.address(),
-            ..boxes.sink
-        };
-        let (threads, count) = ([boxes.anchors as u32, entries as u32, 1], entries as i32);
-        let launch = |layout| {
-            stream.launch(boxes.layout.kernel(), threads, &[layout, argument(&sink), argument(&count)])
-        };
-        match &boxes.layout {
-            Outputs::Rows(rows) | Outputs::Corners(rows) => launch(argument(rows)),
-            Outputs::Columns(columns) => launch(argument(columns)),
-            Outputs::Grids(grids) => launch(argument(&**grids)),
-        }?;
-        let (word, record) = (size_of::<u32>(), boxes.record());
-        let first = boxes.anchors.min(FIRST) * record;
-        let all = boxes.anchors * record * word;
-        let (counters, records) = self.host.bytes_mut().split_at_mut(entries * word);
-        let from = Rows { address: self.counters.address(), pitch: counters.len() };
-        let meter = &shared.candidates;
-        stream.download(meter, counters, entries * word, from, entries * word, 1)?;
-        let from = Rows { address: self.records.address(), pitch: all };
-        stream.download(meter, records, first * word, from, first * word, entries)?;
-        stream.synchronize()?;
-        meter.copies.inc();
-        let words: &[u32] = self.host.values(entries * (1 + first));
-        let (counters, records) = words.split_at(entries);
-        self.found.clear();
-        for (index, (counter, records)) in counters.iter().zip(records.chunks_exact(first)).enumerate() {
-            let found = (counter.cast_signed().max(0) as usize).min(boxes.anchors);
-            let mut words = records[..(found * record).min(first)].to_vec();
-            if found * record > first {
-                // Rare: a threshold near zero, or a picture full of objects.
-                let mut rest = Pinned::new(&shared.device, found * record * word)?;
-                let len = rest.len();
-                let from = Rows { address: self.records.address() + (index * all) as u64, pitch: len };
-                stream.download(meter, rest.bytes_mut(), len, from, len, 1)?;
-                stream.synchronize()?;
-                words = rest.values(found * record).to_vec();
-            }
-            self.found.push((counter.cast_signed(), words));
-        }
-        Ok(())
-    }
-}
+pub mod trial;
 
 #[cfg(test)]
 mod tests;

@@ -11,16 +11,20 @@ use super::tensor::{CudaTensor, Jobs, Made, Memory, bytes_of, fill};
 use crate::config::manifest::Layout;
 use crate::flow::{ElementType, Letterbox, Run, TensorView};
 use crate::gpu::params::Geometry;
-use crate::gpu::{GpuError, Pinned, Stream};
-use crate::infer::{ModelDir, Runtime, Session};
-use crate::pipeline::lane::cpu::open;
-use crate::pipeline::lane::{Engine, Feed, Opened, Order};
-use crate::pipeline::model::{Answer, Input, answer};
+use crate::gpu::{Pinned, Stream};
+use crate::infer::{Head, ModelDir, Runtime, Session};
+use crate::pipeline::lane::cpu::{OnCpu, open};
+use crate::pipeline::lane::{Engine, Feed, Order};
+use crate::pipeline::model::{Answer, Input, answer, window};
 use crate::postprocess::Decoder;
 
+type Error = Box<dyn std::error::Error + Send + Sync>;
+
 /// A model whose input the GPU writes and the CPU reads.
-struct HostEngine {
+pub struct HostEngine {
     session: Session,
+    /// Of a two-stage clip model, whose backbone the session is.
+    head: Option<Head<CudaTensor>>,
     decoder: Decoder,
     shared: CudaShared,
     stream: Stream,
@@ -36,26 +40,67 @@ struct HostEngine {
 
 impl Engine<CudaTensor> for HostEngine {
     fn run(&mut self, inputs: &[Input<CudaTensor>]) -> Result<(), String> {
-        self.gather(inputs).map_err(|error| error.to_string())?;
+        let outcome = match self.head.take() {
+            None => self.gather(inputs).and_then(|()| self.infer(inputs.len())),
+            Some(mut head) => {
+                let outcome = self.two_stages(&mut head, inputs);
+                self.head = Some(head);
+                outcome
+            }
+        };
+        outcome.map_err(|error| error.to_string())
+    }
+
+    fn answer(&mut self, entry: usize, letterbox: &Letterbox, run: Run) -> Result<Answer, String> {
+        let outputs = self.head.as_ref().map_or(self.session.outputs(), Head::outputs);
+        Ok(answer(&mut self.decoder, outputs, entry, letterbox, run))
+    }
+}
+
+impl HostEngine {
+    /// Runs the model, or its backbone, on what its input holds.
+    pub(super) fn alone(&mut self, inputs: usize) -> Result<(), String> {
+        self.infer(inputs.min(self.session.batch())).map_err(|error| error.to_string())
+    }
+
+    /// Threads within one run.
+    pub(super) fn threads(&self) -> usize {
+        self.session.threads()
+    }
+
+    /// Runs the session on so many entries of the batch.
+    fn infer(&mut self, entries: usize) -> Result<(), Error> {
         // A graph of one batch size takes nothing less: the entries beyond hold what they held.
-        let entries = if self.session.input().batch.is_some() { self.session.batch() } else { inputs.len() };
+        let entries = if self.session.input().batch.is_some() { self.session.batch() } else { entries };
         let (shape, count) = (self.session.input().shape(entries), entries * self.entry);
         let view = match self.element {
             ElementType::F32 => TensorView::F32(self.input.values::<f32>(count)),
             ElementType::F16 => TensorView::F16(self.input.values::<f16>(count)),
             ElementType::U8 => TensorView::U8(self.input.values::<u8>(count)),
         };
-        self.session.run_view(&shape, view).map(drop).map_err(|error| error.to_string())
+        Ok(self.session.run_view(&shape, view).map(drop)?)
     }
 
-    fn answer(&mut self, entry: usize, letterbox: &Letterbox, run: Run) -> Result<Answer, String> {
-        Ok(answer(&mut self.decoder, self.session.outputs(), entry, letterbox, run))
+    /// The backbone on what it has not seen, then the head.
+    fn two_stages(&mut self, head: &mut Head<CudaTensor>, inputs: &[Input<CudaTensor>]) -> Result<(), Error> {
+        let windows: Vec<_> = inputs.iter().map(window).collect();
+        for frames in head.wanting(windows.iter().copied()).chunks(self.session.batch()) {
+            let entry = self.entry * bytes_of(self.element);
+            for (frame, room) in frames.iter().zip(self.input.bytes_mut().chunks_exact_mut(entry)) {
+                let Some(made) = &frame.made else { continue };
+                made.ready.synchronize()?;
+                if let Memory::Host(pinned) = &made.memory {
+                    room.copy_from_slice(&pinned.bytes()[..entry]);
+                }
+            }
+            self.infer(frames.len())?;
+            head.keep(frames, self.session.outputs())?;
+        }
+        Ok(head.run(&windows).map(drop)?)
     }
-}
 
-impl HostEngine {
     /// Puts the inputs into the batch, and waits until they are there.
-    fn gather(&mut self, inputs: &[Input<CudaTensor>]) -> Result<(), GpuError> {
+    fn gather(&mut self, inputs: &[Input<CudaTensor>]) -> Result<(), Error> {
         let mut jobs = Vec::with_capacity(inputs.len());
         for (index, input) in inputs.iter().enumerate() {
             if let Input::Frame(tensor) = input
@@ -108,28 +153,28 @@ pub(super) fn on_cpu(
     runtime: &Runtime,
     dir: &mut ModelDir,
     order: &Order<'_>,
-) -> Result<Opened<CudaTensor>, Box<dyn std::error::Error + Send + Sync>> {
-    let (session, decoder) = open(runtime, dir, order.options, order.threshold)?;
-    let (size, element) = (session.input().size, session.input().element);
-    let feed = Feed { manifest: dir.manifest.clone(), size, element, on_host: true };
-    let preprocessor = crate::preprocess::Preprocessor::new(&feed.manifest.input, size, element)?;
-    let (batch, threads) = (session.batch(), session.threads());
+) -> Result<(HostEngine, Feed, usize), Error> {
+    let OnCpu { session, head, decoder, feed, batch } = open(runtime, dir, order.options, order.threshold)?;
+    let element = feed.element;
+    let preprocessor = crate::preprocess::Preprocessor::new(&feed.manifest.input, feed.size, element)?;
+    let room = session.batch();
     let entry = session.input().shape(1).iter().product::<usize>();
     let device = &shared.device;
     let engine = HostEngine {
         stream: Stream::new(device)?,
-        jobs: Jobs::new(device, batch)?,
-        input: Pinned::new(device, batch * entry * bytes_of(element))?,
+        jobs: Jobs::new(device, room)?,
+        input: Pinned::new(device, room * entry * bytes_of(element))?,
         geometry: preprocessor.geometry(),
         layout: dir.manifest.input.layout,
         shared: shared.clone(),
         element,
         entry,
         session,
+        head,
         decoder,
     };
-    let edge = ("CPU, input in pinned memory".into(), true);
-    Ok(Opened { engine: Box::new(engine), feed, batch, threads, edge })
+    order.serving.by("CPU, input in pinned memory", true);
+    Ok((engine, feed, batch))
 }
 
 #[cfg(test)]
