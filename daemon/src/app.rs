@@ -31,6 +31,9 @@ pub fn main(command: Command) -> anyhow::Result<()> {
     if only_prints(&command) {
         crate::service::end_with_the_reader();
     }
+    // GStreamer would handle SIGSEGV while it loads a plugin, and exit. That would be no crash for anybody to remember; and
+    // it would take for one what is another thread's trap in a component.
+    gstreamer::segtrap_set_enabled(false);
     match command {
         Command::Run(arguments) => run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),

@@ -80,7 +80,7 @@ fn encode(
 ) {
     gst::init().unwrap();
     let text = format!(
-        "videotestsrc num-buffers=100 ! video/x-raw,width=64,height=48,framerate=25/1 ! {encoder} ! \
+        "videotestsrc num-buffers=100 ! video/x-raw,format=I420,width=64,height=48,framerate=25/1 ! {encoder} ! \
          identity name=mark ! {muxer} ! filesink location={}",
         path.display()
     );

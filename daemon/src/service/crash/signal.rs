@@ -14,6 +14,8 @@
 //! what is a trap, and pass on what is not. Where it was first, this handler comes before it: it records only crashes
 //! of marked threads, which run no wasm, and passes everything on.
 //!
+//! GStreamer's handler of SIGSEGV, which it has while it loads plugins, is turned off in `app`.
+//!
 //! **Nobody's.** Some things are known to have nothing to do with any source: [`blameless`], [`pardon`].
 //!
 //! **Not recorded**: signals that another process sent (systemd's watchdog sends SIGABRT), and the abort of a panic
