@@ -23,7 +23,9 @@ use crate::render::Overlay;
 use super::model::{Answer, Input};
 
 pub use cpu::{Cpu, CpuLoader};
-pub use cuda::{Cuda, CudaLoader, CudaShared, CudaTensor};
+pub use cuda::{
+    Cuda, CudaEngine, CudaLoader, CudaModel, CudaPreprocess, CudaShared, CudaTensor, Surface, trial,
+};
 
 /// What a model wants to be fed.
 #[derive(Debug, Clone)]
