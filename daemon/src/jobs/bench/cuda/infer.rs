@@ -75,7 +75,10 @@ impl Parts {
                 self.letterbox = self.lab.lane.preprocess(&mut preprocess, &surface, &rect, &mut tensor)?;
                 inputs.push(match self.model.feed.manifest.window {
                     None => Input::Frame(tensor),
-                    Some(window) => Input::Window(vec![Arc::new(tensor); window.frames.max(1)]),
+                    Some(window) => {
+                        let tensor = Arc::new(tensor);
+                        Input::Window(vec![tensor; window.frames.max(1)])
+                    }
                 });
             }
             self.model.engine.run(&inputs).map_err(anyhow::Error::msg)?;

@@ -129,7 +129,10 @@ fn pictures() -> Result<Vec<Picture>, Error> {
 fn input<T: Recycle>(feed: &Feed, tensor: Lent<T>) -> Input<T> {
     match feed.manifest.window {
         None => Input::Frame(tensor),
-        Some(window) => Input::Window(vec![Arc::new(tensor); window.frames.max(1)]),
+        Some(window) => {
+            let tensor = Arc::new(tensor);
+            Input::Window(vec![tensor; window.frames.max(1)])
+        }
     }
 }
 
