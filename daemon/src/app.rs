@@ -64,6 +64,9 @@ pub fn main(command: Command) -> anyhow::Result<()> {
             arguments.library = arguments.library.or(settings.infer.library);
             crate::jobs::model::check(&arguments)
         }
+        Command::Model(ModelCommand::Engines { config, what }) => {
+            crate::jobs::model::engines::run(&load(&config.config)?, &what)
+        }
         Command::Runtime(arguments) => {
             let settings = load_or_default(arguments.config.as_deref())?;
             crate::jobs::runtime::run(&arguments.command, &settings)

@@ -52,7 +52,7 @@ pub enum Command {
     /// Plugins: list, check, start a new one, send a command.
     #[command(subcommand)]
     Plugin(PluginCommand),
-    /// Models: check a model folder on a picture or video.
+    /// Models: check a model folder on a picture or video; TensorRT's engines of the configured ones.
     #[command(subcommand)]
     Model(ModelCommand),
     /// The GPU: whether it gives what the CPU gives.
@@ -176,7 +176,28 @@ pub enum ModelCommand {
         #[command(flatten)]
         arguments: crate::jobs::model::CheckArgs,
     },
+    /// The TensorRT engines on this box: which are fresh, stale or in use; remove some.
+    ///
+    /// TensorRT makes an engine of a model on the box itself, once for each kind of GPU, driver and version, which takes
+    /// seconds to minutes. The daemon builds what it needs, and at its start removes engines of models that are configured
+    /// no more, and stale ones that were not used for a month. What somebody runs on or builds is never removed, so this
+    /// may be run beside the daemon. Whether an engine is fresh is known where TensorRT loads.
+    #[command(after_help = ENGINES_HELP)]
+    Engines {
+        /// Which configuration.
+        #[command(flatten)]
+        config: ConfigArgs,
+        /// What to do.
+        #[command(flatten)]
+        what: crate::jobs::model::engines::EnginesArgs,
+    },
 }
+
+const ENGINES_HELP: &str = "\
+Examples:
+  watchpost model engines
+  watchpost model engines --prune
+  watchpost model engines --clear && systemctl restart watchpost   (build all anew)";
 
 const LANE_HELP: &str = "\
 Examples:

@@ -5,8 +5,12 @@
 mod bundle;
 #[path = "cuda/check.rs"]
 mod check;
+#[path = "cuda/engines.rs"]
+mod engines;
 #[path = "cuda/failures.rs"]
 mod failures;
+#[path = "cuda/gpus.rs"]
+mod gpus;
 #[path = "cuda/same.rs"]
 mod same;
 

@@ -16,5 +16,5 @@ mod tests;
 
 pub use load::{ConfigError, Loaded, Problem, load, load_with, merge};
 pub use manifest::Manifest;
-pub use origin::Origin;
+pub use origin::{Origin, Origins};
 pub use settings::Settings;

@@ -28,7 +28,7 @@ use std::path::{Path, PathBuf};
 
 pub use cuda::{
     BoundOptions, BoundSession, Build, DeviceTensor, ENGINE_SUBCOMMAND, Engine, EngineBuild, EngineBuilder,
-    EngineOrder, EngineState, Engines, Graphs, Placement, Slot, Stamp, build_child,
+    EngineInUse, EngineOrder, EngineState, Engines, Graphs, Placement, Slot, Stamp, build_child,
 };
 pub use features::{FeatureRing, Features};
 pub use head::Head;
@@ -148,6 +148,17 @@ pub enum InferError {
     Calibration {
         /// The file.
         file: PathBuf,
+    },
+    /// Nobody knows the ranges of the model's values.
+    #[error(
+        "{}: precision \"int8\" needs the ranges of the model's values: put a calibration table there \
+         (calibration.flatbuffers, as ONNX Runtime's quantization tools write it, or calibration.cache, as TensorRT's \
+         own calibrator does), or use a quantized graph, which holds them; \"fp16\" needs none",
+        folder.display()
+    )]
+    Uncalibrated {
+        /// The model's folder.
+        folder: PathBuf,
     },
     /// A file of the engines' cache cannot be written.
     #[error("cannot keep an engine in {}: {why}", folder.display())]

@@ -4,6 +4,7 @@
 //! stdout, and PNG files with what was found drawn in. Owns the session and the decoding pipeline; whatever is
 //! wrong with the folder, the graph or the file comes back as an error that names it.
 
+pub mod engines;
 mod media;
 mod report;
 

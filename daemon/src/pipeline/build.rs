@@ -44,6 +44,16 @@ pub(super) enum BuildError {
     Thread(#[from] std::io::Error),
 }
 
+impl BuildError {
+    /// What is waited for, where that is all that is wrong.
+    pub(super) fn not_yet(&self) -> Option<String> {
+        match self {
+            Self::Model(super::pool::PoolError::NotYet { why, .. }) => Some(why.to_string()),
+            _ => None,
+        }
+    }
+}
+
 /// Builds a stream's worker on this lane, with the models as this lane has them.
 pub(super) fn build<L: Lane>(
     lane: L,

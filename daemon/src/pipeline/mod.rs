@@ -10,6 +10,7 @@
 mod blame;
 mod build;
 mod deliver;
+mod engines;
 mod gpus;
 mod inbox;
 mod inflight;
@@ -23,6 +24,7 @@ mod pool;
 mod reader;
 mod sampler;
 mod scene_feed;
+mod serving;
 mod status;
 mod stream;
 mod supervisor;
@@ -31,6 +33,7 @@ mod worker;
 
 pub use blame::announce;
 pub use deliver::record;
+pub use engines::{KeptEngine, Verdict, kept_engines, prune_engines, remove_engines};
 pub use gpus::check_lane;
 pub use pool::{PoolError, check_model, find_model, model_dir};
 pub use status::Report;

@@ -25,6 +25,8 @@ use crate::service::crash::Verdict;
 /// Waits between two tries of a stream that failed.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// Between two looks at what is being made ready for a stream.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// A stream that runs.
 pub(super) struct StreamHandle {
@@ -201,6 +203,14 @@ impl Life {
                     break;
                 }
                 Ending::Failed(error) => self.enter(StreamState::Failed, Some(error)),
+                Ending::NotYet(why) => {
+                    self.status.update(|report| report.status.warnings = vec![why]);
+                    self.status.publish(&self.name, &self.shared.publish);
+                    if self.stop.wait(LOOK) {
+                        break;
+                    }
+                    continue;
+                }
             }
             if started.elapsed() > LONGEST_WAIT {
                 wait = FIRST_WAIT;
@@ -219,7 +229,7 @@ impl Life {
         if self.stop.asked() {
             return Ending::Stopped;
         }
-        let outcome = match self.shared.gpus.choose(self.wish) {
+        let outcome = match self.shared.gpus.choose(self.wish, Some(&self.name)) {
             Ok(Choice::Cpu(why)) => {
                 self.takes(Cpu::NAME, why);
                 self.on(Cpu, &self.shared.cpu, inbox, &messages)
@@ -232,8 +242,10 @@ impl Life {
             }
             Err(why) => return Ending::Failed(why),
         };
-        outcome
-            .unwrap_or_else(|error| Ending::Failed(format!("failed to open stream {}: {error}", self.name)))
+        outcome.unwrap_or_else(|error| match error.not_yet() {
+            Some(why) => Ending::NotYet(why),
+            None => Ending::Failed(format!("failed to open stream {}: {error}", self.name)),
+        })
     }
 
     fn on<L: Lane>(

@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::gpus::{Gpus, Wish};
-use super::lane::CpuLoader;
+use super::lane::{Cpu, CpuLoader, Lane};
 use super::pool::Pool;
 use super::status::Report;
 use super::stream::StreamHandle;
@@ -21,7 +21,7 @@ use crate::encode::RtspHandle;
 use crate::flow::Tensor;
 use crate::plugins::Host;
 use crate::publish::PublishHandle;
-use crate::publish::messages::StreamState;
+use crate::publish::messages::{ModelStatus, StreamState, Timestamp};
 use crate::service::crash::Crashes;
 use crate::telemetry::Registry;
 
@@ -190,13 +190,22 @@ impl Supervisor {
     /// # Errors
     /// Where CUDA is asked for by name and cannot start.
     pub fn lane(&self, settings: &Settings) -> Result<String, String> {
-        self.shared.gpus.choose(Wish::of_box(&settings.accel)).map(|choice| choice.to_string())
+        self.shared.gpus.choose(Wish::of_box(&settings.accel), None).map(|choice| choice.to_string())
     }
 
     /// The error after which a GPU can only be used by a new process, once one came.
     #[must_use]
     pub fn lost_gpu(&self) -> Option<String> {
         self.shared.gpus.lost()
+    }
+
+    /// What runs each model, on each lane that has it. Also brings the gauges of their engines up to date.
+    #[must_use]
+    pub fn models(&self) -> Vec<ModelStatus> {
+        let mut models = self.shared.cpu.report(Cpu::NAME, None);
+        models.extend(self.shared.gpus.report());
+        super::serving::show(&self.shared.registry, &models, Timestamp::now());
+        models
     }
 
     /// The status of every stream.

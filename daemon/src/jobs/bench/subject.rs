@@ -187,7 +187,7 @@ fn settings(args: &SubjectArgs, folder: &Path) -> anyhow::Result<(Settings, Stri
     };
     let name =
         path.file_name().map_or_else(|| args.model.clone(), |name| name.to_string_lossy().into_owned());
-    let model = Model { path, batch: args.batch, threads: args.threads, threshold: None };
+    let model = Model { path, batch: args.batch, threads: args.threads, threshold: None, precision: None };
     settings.models.insert(name.clone(), model);
     Ok((settings, name))
 }

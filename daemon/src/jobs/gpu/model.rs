@@ -8,7 +8,7 @@ use std::path::Path;
 use super::{Outcome, Part, compared};
 use crate::config::settings::{Infer, Provider};
 use crate::infer::{ModelDir, Runtime, SessionOptions};
-use crate::pipeline::lane::{CudaShared, Order, trial};
+use crate::pipeline::lane::{CudaShared, Order, Serving, trial};
 
 /// Tries them all.
 pub(super) fn providers(
@@ -30,7 +30,9 @@ fn try_all(
 ) -> anyhow::Result<()> {
     let (runtime, dir) = (Runtime::load(library)?, ModelDir::open(model)?);
     let (cache, infer) = (tempfile::tempdir()?, Infer::default());
+    let serving = Serving::default();
     let order = Order {
+        serving: &serving,
         name: "check",
         options: SessionOptions { threads: 0, batch: 1 },
         threshold: None,

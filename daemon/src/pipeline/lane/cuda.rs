@@ -7,6 +7,7 @@
 
 mod bound;
 mod engine;
+mod engines;
 mod head;
 mod loader;
 mod surface;
@@ -83,7 +84,7 @@ impl CudaShared {
     /// Opens models for streams on this GPU.
     #[must_use]
     pub fn loader(&self) -> CudaLoader {
-        CudaLoader { shared: self.clone() }
+        CudaLoader { shared: self.clone(), awaited: Default::default() }
     }
 }
 

@@ -16,7 +16,7 @@ use crate::jobs::bench::cost::{Cost, run_for};
 use crate::jobs::bench::interrupt::Stop;
 use crate::jobs::bench::subject::Subject;
 use crate::jobs::bench::video::Video;
-use crate::pipeline::lane::{CudaEngine, CudaModel, CudaTensor, Engine, Feed, Lane, Order};
+use crate::pipeline::lane::{CudaEngine, CudaModel, CudaTensor, Engine, Feed, Lane, Order, Serving};
 use crate::pipeline::model::Input;
 
 /// As many runs fill every slot that an engine may have.
@@ -27,6 +27,7 @@ const LOOK: Duration = Duration::from_millis(200);
 /// The engine, and the session alone.
 pub(super) struct Parts {
     model: CudaModel,
+    serving: Serving,
     letterbox: Letterbox,
     /// Inputs that leave what lies there.
     ready: Vec<Input<CudaTensor>>,
@@ -38,8 +39,11 @@ impl Parts {
     pub(super) fn open(subject: &Subject, lab: Lab, stop: &Stop) -> anyhow::Result<Self> {
         let model = subject.settings.models.get(&subject.model).context("no model in the settings")?;
         let runtime = Runtime::load(subject.settings.infer.library.as_deref())?;
-        let mut dir = ModelDir::open(&crate::pipeline::find_model(&subject.settings, &subject.model)?)?;
+        let folder = crate::pipeline::find_model(&subject.settings, &subject.model)?;
+        let mut dir = ModelDir::open(&folder)?.in_numbers(model.precision)?;
+        let serving = Serving::default();
         let order = Order {
+            serving: &serving,
             name: &subject.model,
             options: SessionOptions { threads: model.threads, batch: model.batch },
             threshold: model.threshold,
@@ -60,7 +64,7 @@ impl Parts {
         let entries = if dir.manifest.head.is_some() { 1 } else { model.batch };
         let ready = (0..entries).map(|_| none()).collect();
         let letterbox = Letterbox { source: Rect::default(), target: Rect::default() };
-        Ok(Self { model, letterbox, ready, lab })
+        Ok(Self { model, serving, letterbox, ready, lab })
     }
 
     /// Every entry of every slot becomes the first picture.
@@ -95,14 +99,14 @@ impl Parts {
     }
 
     pub(super) fn by(&self) -> String {
-        self.model.engine.edge().0
+        self.serving.edge().0
     }
 
     pub(super) fn part(&mut self, time: Duration, stop: &Stop) -> anyhow::Result<Cost> {
         if self.model.feed.manifest.head.is_some() {
             return self.floor(time, stop);
         }
-        let Self { model, letterbox, ready, lab } = self;
+        let Self { model, letterbox, ready, lab, .. } = self;
         let run = Run { model: 0, begin: 0, end: 0 };
         run_for(time, stop, || {
             model.engine.run(ready).map_err(anyhow::Error::msg)?;

@@ -173,6 +173,7 @@ pub(super) fn on_cpu(
         head,
         decoder,
     };
+    order.serving.by("CPU, input in pinned memory", true);
     Ok((engine, feed, batch))
 }
 

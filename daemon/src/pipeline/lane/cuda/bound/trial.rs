@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::super::engine::on_cpu;
+use super::super::engines::Awaited;
 use super::super::loader::bound;
 use super::super::{Cuda, CudaPreprocess, CudaShared, CudaTensor, Surface};
 use super::{Answer, BoundEngine, Engine, Error, Input};
@@ -53,8 +54,9 @@ pub fn on_gpu(
     order: &Order<'_>,
     provider: Provider,
 ) -> Vec<Finding> {
-    let opened =
-        bound(shared, runtime, &mut dir.clone(), order, provider).and_then(|(mut engine, feed, _)| {
+    let awaited = Awaited::default();
+    let opened = bound(shared, &awaited, runtime, &mut dir.clone(), order, provider).and_then(
+        |(mut engine, feed, _)| {
             let until = Instant::now() + BUILDING;
             while engine.is_building() && Instant::now() < until {
                 std::thread::park_timeout(Duration::from_millis(200));
@@ -63,7 +65,8 @@ pub fn on_gpu(
                 return Err(format!("it runs on {}: the log says why", engine.provider()).into());
             }
             Ok((engine, feed))
-        });
+        },
+    );
     let names = names(provider);
     let (mut engine, feed) = match opened {
         Ok(opened) => opened,
