@@ -80,7 +80,8 @@ impl Parts {
                 inputs.push(match self.model.feed.manifest.window {
                     None => Input::Frame(tensor),
                     Some(window) => {
-                        Input::Window(std::iter::repeat_n(Arc::new(tensor), window.frames.max(1)).collect())
+                        let tensor = Arc::new(tensor);
+                        Input::Window(vec![tensor; window.frames.max(1)])
                     }
                 });
             }

@@ -132,7 +132,10 @@ fn pictures() -> Result<Vec<Picture>, Error> {
 fn input<T: Recycle>(feed: &Feed, tensor: Lent<T>) -> Input<T> {
     match feed.manifest.window {
         None => Input::Frame(tensor),
-        Some(window) => Input::Window(std::iter::repeat_n(Arc::new(tensor), window.frames.max(1)).collect()),
+        Some(window) => {
+            let tensor = Arc::new(tensor);
+            Input::Window(vec![tensor; window.frames.max(1)])
+        }
     }
 }
 
