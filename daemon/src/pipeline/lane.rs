@@ -24,7 +24,9 @@ use super::model::{Answer, Input};
 pub use super::serving::Serving;
 
 pub use cpu::{Cpu, CpuLoader};
-pub use cuda::{Cuda, CudaLoader, CudaShared, CudaTensor};
+pub use cuda::{
+    Cuda, CudaEngine, CudaLoader, CudaModel, CudaPreprocess, CudaShared, CudaTensor, Surface, trial,
+};
 
 /// What a model wants to be fed.
 #[derive(Debug, Clone)]

@@ -40,7 +40,8 @@ impl Serving {
     }
 
     /// What runs it, and whether that costs a copy; nothing yet: no name.
-    pub(super) fn edge(&self) -> (String, bool) {
+    #[must_use]
+    pub fn edge(&self) -> (String, bool) {
         self.lock().by.clone().unwrap_or_default()
     }
 

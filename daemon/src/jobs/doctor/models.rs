@@ -91,7 +91,7 @@ fn engines(settings: &Settings, runtime: &Runtime, driver: &Driver, tensorrt: bo
         let Ok(dir) = crate::pipeline::model_dir(settings, name) else { continue };
         for gpu in driver.gpus.iter().filter(|gpu| gpus.contains(&gpu.index)) {
             let whose = format!("{name} on GPU {}", gpu.index);
-            findings.push(match Stamp::new(name, &dir, model.batch, gpu, driver, runtime) {
+            findings.push(match Stamp::new(name, &dir, dir.batch(model.batch), gpu, driver, runtime) {
                 Ok(stamp) if tensorrt => engine(&whose, engines.state(&stamp)),
                 Ok(stamp) => {
                     // As if TensorRT were the one that an engine was made with.

@@ -68,7 +68,7 @@ pub(super) fn provider(
         Readiness::Absent(files) | Readiness::Missing(files) => files.clone(),
         Readiness::Ready => Vec::new(),
     };
-    let mut found = format!("{provider}: {why}");
+    let mut found = format!("{provider}: {}", why.trim_end_matches('.'));
     if lacks.iter().any(|file| !why.contains(file)) {
         found = format!("{found}; not there: {}", lacks.join(", "));
     }

@@ -18,7 +18,7 @@ use crate::config::manifest::Layout;
 use crate::flow::{ElementType, Letterbox, Objects, Run, Tensor};
 use crate::gpu::params::{Geometry, Job};
 use crate::gpu::{GpuError, Rows, Stream};
-use crate::infer::{BoundSession, EngineInUse, Placement, Slot};
+use crate::infer::{BoundSession, EngineInUse, Placement, Provider, Slot};
 use crate::pipeline::lane::{Engine, Serving};
 use crate::pipeline::model::{Answer, Input, answer};
 use crate::postprocess::Decoder;
@@ -27,7 +27,7 @@ use crate::publish::messages::ModelEngineState;
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
 /// A model that the GPU runs.
-pub(super) struct BoundEngine {
+pub struct BoundEngine {
     /// Before the stream, which outlives it.
     session: BoundSession,
     /// TensorRT's, where that runs it.
@@ -47,6 +47,8 @@ pub(super) struct BoundEngine {
     layout: Layout,
     /// Elements of a batch entry.
     entry: usize,
+    /// Wait after each step: for whoever compares.
+    stepwise: bool,
     stream: Stream,
 }
 
@@ -86,8 +88,29 @@ impl BoundEngine {
             candidates,
             geometry,
             layout,
+            stepwise: false,
             stream,
         })
+    }
+
+    /// Runs the model, or its backbone, on what a slot holds, and waits.
+    pub(super) fn alone(&mut self, inputs: usize) -> Result<(), String> {
+        let inputs = inputs.min(self.session.batch());
+        let ran = self.session.slot(inputs).and_then(|mut slot| self.session.run(&mut slot));
+        let waited = self.stream.synchronize();
+        ran.map_err(|error| error.to_string())?;
+        waited.map_err(|error| error.to_string())
+    }
+
+    /// Whether TensorRT's engine is still being built.
+    pub(super) fn is_building(&mut self) -> bool {
+        self.look_for_better();
+        self.better.is_some()
+    }
+
+    /// What runs it.
+    pub(super) fn provider(&self) -> Provider {
+        self.session.provider()
     }
 
     /// Address and bytes of what ONNX Runtime owns and the driver copies from and to.
@@ -163,6 +186,10 @@ impl BoundEngine {
         Ok(())
     }
 
+    fn step(&self) -> Result<(), GpuError> {
+        if self.stepwise { self.stream.synchronize() } else { Ok(()) }
+    }
+
     /// The backbone on what it has not seen, then the head.
     fn two_stages(&mut self, head: &mut DeviceHead, inputs: &[Input<CudaTensor>]) -> Result<(), Error> {
         let bytes = self.entry * bytes_of(self.element);
@@ -213,7 +240,9 @@ impl Engine<CudaTensor> for BoundEngine {
             }
             let mut slot = self.session.slot(inputs.len())?;
             self.gather(inputs, slot.address())?;
+            self.step()?;
             self.session.run(&mut slot)?;
+            self.step()?;
             self.decode(&slot)
         })();
         // In any case: the inputs are let go, and the slot is used again.
@@ -235,6 +264,8 @@ impl Engine<CudaTensor> for BoundEngine {
         Ok(Answer::Objects(objects))
     }
 }
+
+pub mod trial;
 
 #[cfg(test)]
 mod tests;

@@ -1,22 +1,24 @@
 //! Opens models for the CUDA lane: on the first execution provider that loads.
 //!
 //! In: a model's folder, `infer.providers`. Out: an engine: [`super::bound`] where the GPU infers, [`super::engine`] where
-//! the CPU does. TensorRT without a fresh engine: see [`super::engines`]. Fails where no provider of the list loads, with
-//! ONNX Runtime's words for each.
+//! the CPU does. TensorRT without a fresh engine: see [`super::engines`]. Who measures a model opens a [`CudaModel`], which
+//! can also run alone. Fails where no provider of the list loads, with ONNX Runtime's words for each.
 
 use std::sync::Arc;
 
 use super::bound::BoundEngine;
-use super::engine::on_cpu;
+use super::engine::{HostEngine, on_cpu};
 use super::engines::{Awaited, Plan, Served};
 use super::head::DeviceHead;
 use super::{CudaShared, CudaTensor};
+use crate::flow::{Letterbox, Run};
 use crate::gpu::{Stream, probe};
 use crate::infer::{
     BoundOptions, BoundSession, EngineBuilder, EngineOrder, Engines, ModelDir, Provider, Runtime, Stamp,
     choose,
 };
-use crate::pipeline::lane::{Feed, Loader, NotYet, Opened, Order};
+use crate::pipeline::lane::{Engine, Feed, Loader, NotYet, Opened, Order};
+use crate::pipeline::model::{Answer, Input};
 use crate::postprocess::{Decoder, ModelInfo};
 use crate::preprocess::Preprocessor;
 use crate::service::crash;
@@ -29,6 +31,90 @@ pub struct CudaLoader {
     pub(super) awaited: Awaited,
 }
 
+/// What runs a model for this lane.
+pub enum CudaEngine {
+    /// ONNX Runtime on the GPU.
+    Gpu(Box<BoundEngine>),
+    /// ONNX Runtime on the CPU, its input in pinned memory.
+    Host(Box<HostEngine>),
+}
+
+/// A model opened for this lane.
+pub struct CudaModel {
+    /// Runs it.
+    pub engine: CudaEngine,
+    /// What it wants to be fed.
+    pub feed: Feed,
+    /// Most inputs of one run.
+    pub batch: usize,
+    /// Threads within one run; 0 where it runs on no CPU.
+    pub threads: usize,
+}
+
+impl CudaEngine {
+    /// Runs the model on what its input holds, with nothing before it or after it, and waits: for whoever measures it.
+    ///
+    /// # Errors
+    /// Why the run failed.
+    pub fn alone(&mut self, inputs: usize) -> Result<(), String> {
+        match self {
+            Self::Gpu(engine) => engine.alone(inputs),
+            Self::Host(engine) => engine.alone(inputs),
+        }
+    }
+
+    /// Whether TensorRT's engine is still being built; where it is there, it runs from here on.
+    pub fn is_building(&mut self) -> bool {
+        match self {
+            Self::Gpu(engine) => engine.is_building(),
+            Self::Host(_) => false,
+        }
+    }
+}
+
+impl Engine<CudaTensor> for CudaEngine {
+    fn run(&mut self, inputs: &[Input<CudaTensor>]) -> Result<(), String> {
+        match self {
+            Self::Gpu(engine) => engine.run(inputs),
+            Self::Host(engine) => engine.run(inputs),
+        }
+    }
+
+    fn answer(&mut self, entry: usize, letterbox: &Letterbox, run: Run) -> Result<Answer, String> {
+        match self {
+            Self::Gpu(engine) => engine.answer(entry, letterbox, run),
+            Self::Host(engine) => engine.answer(entry, letterbox, run),
+        }
+    }
+}
+
+impl CudaLoader {
+    /// Opens a model; see [`Loader::open`].
+    ///
+    /// # Errors
+    /// Why it cannot be used.
+    pub fn model(
+        &self,
+        runtime: &Runtime,
+        dir: &mut ModelDir,
+        order: &Order<'_>,
+    ) -> Result<CudaModel, Error> {
+        let choice = choose(runtime, &order.infer.providers)?;
+        for (provider, why) in &choice.skipped {
+            tracing::info!(model = order.name, %provider, why, "an execution provider is not there");
+        }
+        if choice.provider == Provider::Cpu {
+            let (engine, feed, batch) = on_cpu(&self.shared, runtime, dir, order)?;
+            let threads = engine.threads();
+            return Ok(CudaModel { engine: CudaEngine::Host(Box::new(engine)), feed, batch, threads });
+        }
+        // Execution providers initialise CUDA in their own way, and no stream's decoder has a part in that.
+        let (engine, feed, batch) =
+            crash::blameless(|| bound(&self.shared, &self.awaited, runtime, dir, order, choice.provider))?;
+        Ok(CudaModel { engine: CudaEngine::Gpu(Box::new(engine)), feed, batch, threads: 0 })
+    }
+}
+
 impl Loader<CudaTensor> for CudaLoader {
     fn open(
         &self,
@@ -36,17 +122,8 @@ impl Loader<CudaTensor> for CudaLoader {
         dir: &mut ModelDir,
         order: &Order<'_>,
     ) -> Result<Opened<CudaTensor>, Error> {
-        let choice = choose(runtime, &order.infer.providers)?;
-        for (provider, why) in &choice.skipped {
-            tracing::info!(model = order.name, %provider, why, "an execution provider is not there");
-        }
-        if choice.provider == Provider::Cpu {
-            return on_cpu(&self.shared, runtime, dir, order);
-        }
-        // Execution providers initialise CUDA in their own way, and no stream's decoder has a part in that.
-        let (engine, feed, batch) =
-            crash::blameless(|| bound(&self.shared, &self.awaited, runtime, dir, order, choice.provider))?;
-        Ok(Opened { engine: Box::new(engine), feed, batch, threads: 0 })
+        let CudaModel { engine, feed, batch, threads } = self.model(runtime, dir, order)?;
+        Ok(Opened { engine: Box::new(engine), feed, batch, threads })
     }
 
     fn preparing(&self, name: &str) -> Option<NotYet> {

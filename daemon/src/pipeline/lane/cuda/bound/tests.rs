@@ -143,6 +143,41 @@ fn features_of_two_stage_models_stay_on_the_gpu() {
     }
 }
 
+/// What [`trial`] finds of a model whose GPU is the CPU.
+fn tried() -> Vec<crate::pipeline::lane::check::Finding> {
+    crate::gpu::probe().unwrap();
+    let (runtime, infer, serving) = (Runtime::load(None).unwrap(), Infer::default(), Serving::default());
+    let options = SessionOptions { threads: 1, batch: 1 };
+    let cache = Path::new("/nowhere");
+    let order = Order { name: "people", options, threshold: None, serving: &serving, infer: &infer, cache };
+    let shared = CudaShared::new(Device::open(0).unwrap(), &Registry::new());
+    let dir = ModelDir::open(&model("people")).unwrap();
+    let mut findings = trial::on_gpu(&shared, &runtime, &dir, &order, Provider::Cpu);
+    findings.push(trial::on_host(&shared, &runtime, &dir, &order));
+    findings
+}
+
+#[test]
+fn the_trial_finds_binding_slots_and_order_good() {
+    if child(module_path!(), "the_trial_finds_binding_slots_and_order_good", &[]) {
+        for finding in tried() {
+            assert!(finding.is_good() && finding.cases >= 7, "{finding:?}");
+        }
+    }
+}
+
+/// With a worker for each stream the driver is late with kernels, and the CPU's provider does not wait for them.
+#[test]
+fn the_trial_finds_a_run_that_does_not_wait_for_its_kernel() {
+    let slow = [("WATCHPOST_SOFT_ASYNC", "1"), ("WATCHPOST_SOFT_DELAY_US", "20000")];
+    if child(module_path!(), "the_trial_finds_a_run_that_does_not_wait_for_its_kernel", &slow) {
+        let found = tried();
+        let [binding, slots, order, host] = found.as_slice() else { panic!("{found:?}") };
+        assert!(binding.is_good() && slots.is_good() && host.is_good(), "{found:?}");
+        assert!(order.error.is_none() && order.different > order.cases / 2, "{order:?}");
+    }
+}
+
 /// Another session takes the place of the first between the second run and the third: no answer is missing or another.
 #[test]
 fn an_engine_takes_its_place_between_two_runs() {
