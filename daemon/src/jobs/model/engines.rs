@@ -72,7 +72,7 @@ fn line(kept: &KeptEngine, gone: bool) -> String {
         engine.stamp.gpu,
         engine.bytes() as f64 / 1e6,
         engine.seconds,
-        kept.used.map_or_else(|| "-".to_owned(), |used| day(used)),
+        kept.used.map_or_else(|| "-".to_owned(), day),
         kept.verdict,
     )
 }
