@@ -28,7 +28,7 @@ fn the_bundle_runs_on_a_machine_with_a_driver_and_says_what_it_could_not_try() {
     let bundle = folder.path().join("watchpost-gpu");
     let run = Command::new(bundle.join("run"))
         .current_dir(folder.path())
-        .args(["--rounds", "6", "--streams", "2", "--seconds", "0.4", "--onnxruntime"])
+        .args(["--rounds", "6", "--streams", "2", "--seconds", "1.5", "--onnxruntime"])
         .arg(bundle.join("lib"))
         .arg("--out")
         .arg(&out)
