@@ -12,6 +12,7 @@ pub mod frames;
 pub mod gate;
 pub mod models;
 pub mod mosquitto;
+mod nginx;
 pub mod plugins;
 pub mod rtmp;
 pub mod rtsp;

@@ -3,13 +3,10 @@
 //! In: files in [`Web::root`], directives of nginx. Out: addresses, and what was asked of it. Owned by the test: the
 //! process is killed and waited for when it is stopped or dropped. A machine without nginx fails with its package's name.
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
 
-/// How long nginx may take to answer.
-const START: Duration = Duration::from_secs(20);
+use crate::nginx::Nginx;
 
 /// A request as nginx logged it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,10 +23,8 @@ pub struct Asked {
 
 /// A running (or stopped) nginx.
 pub struct Web {
-    folder: tempfile::TempDir,
-    port: u16,
+    nginx: Nginx,
     tls: bool,
-    child: Option<Child>,
 }
 
 impl Web {
@@ -46,13 +41,12 @@ impl Web {
     }
 
     fn begin(tls: bool) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::create_dir(folder.path().join("www")).unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let nginx = Nginx::new();
+        std::fs::create_dir(nginx.folder().join("www")).unwrap();
         if tls {
-            certificates(folder.path());
+            certificates(nginx.folder());
         }
-        let mut web = Self { folder, port, tls, child: None };
+        let mut web = Self { nginx, tls };
         web.serve("");
         web
     }
@@ -60,26 +54,26 @@ impl Web {
     /// The folder whose files are served.
     #[must_use]
     pub fn root(&self) -> PathBuf {
-        self.folder.path().join("www")
+        self.nginx.folder().join("www")
     }
 
     /// Its port.
     #[must_use]
     pub fn port(&self) -> u16 {
-        self.port
+        self.nginx.port()
     }
 
     /// The address of a path that begins with a slash.
     #[must_use]
     pub fn url(&self, path: &str) -> String {
         let (scheme, host) = if self.tls { ("https", "localhost") } else { ("http", "127.0.0.1") };
-        format!("{scheme}://{host}:{}{path}", self.port)
+        format!("{scheme}://{host}:{}{path}", self.nginx.port())
     }
 
     /// PEM file of the authority that signed its certificate.
     #[must_use]
     pub fn authority(&self) -> PathBuf {
-        self.folder.path().join("ca.crt")
+        self.nginx.folder().join("ca.crt")
     }
 
     /// Starts anew, with further directives in its server's block, such as `limit_rate 100k;`.
@@ -87,9 +81,7 @@ impl Web {
     /// # Panics
     /// Where nginx is missing or does not come up; with its log.
     pub fn serve(&mut self, directives: &str) {
-        self.stop();
-        let (at, port) = (self.folder.path(), self.port);
-        let here = at.display();
+        let (here, port) = (self.nginx.folder().display(), self.nginx.port());
         let tls = if self.tls {
             format!(" ssl; ssl_certificate {here}/server.crt; ssl_certificate_key {here}/server.key")
         } else {
@@ -105,40 +97,19 @@ impl Web {
              $body_bytes_sent';\n  access_log {here}/access.log plain;\n  server {{\n    listen 127.0.0.1:{port}{tls};\n    \
              root {here}/www;\n    {directives}\n  }}\n}}\n"
         );
-        std::fs::write(at.join("nginx.conf"), config).unwrap();
-        let errors = std::fs::File::create(at.join("stderr.log")).unwrap();
-        let nginx = if Path::new("/usr/sbin/nginx").exists() { "/usr/sbin/nginx" } else { "nginx" };
-        let child = Command::new(nginx)
-            .arg("-p")
-            .arg(at)
-            .arg("-c")
-            .arg(at.join("nginx.conf"))
-            .stdout(Stdio::null())
-            .stderr(errors)
-            .spawn()
-            .unwrap_or_else(|error| panic!("nginx cannot be run ({error}): install nginx"));
-        self.child = Some(child);
-        let deadline = Instant::now() + START;
-        let address = SocketAddr::from(([127, 0, 0, 1], port));
-        while TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_err() {
-            let gone = self.child.as_mut().is_some_and(|child| child.try_wait().unwrap().is_some());
-            assert!(!gone && Instant::now() < deadline, "nginx does not listen: {}", self.log());
-            std::thread::park_timeout(Duration::from_millis(20));
-        }
+        self.nginx.configure(&config);
+        self.nginx.start("nginx");
     }
 
     /// Kills nginx: its port refuses connections.
     pub fn stop(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            child.kill().unwrap();
-            child.wait().unwrap();
-        }
+        self.nginx.stop();
     }
 
     /// Every request that was answered, in the order of their ends.
     #[must_use]
     pub fn asked(&self) -> Vec<Asked> {
-        let log = std::fs::read_to_string(self.folder.path().join("access.log")).unwrap_or_default();
+        let log = std::fs::read_to_string(self.nginx.folder().join("access.log")).unwrap_or_default();
         log.lines()
             .filter_map(|line| {
                 let mut words = line.rsplitn(4, ' ');
@@ -156,14 +127,7 @@ impl Web {
     /// What nginx logged.
     #[must_use]
     pub fn log(&self) -> String {
-        let read = |name: &str| std::fs::read_to_string(self.folder.path().join(name)).unwrap_or_default();
-        format!("{}{}", read("stderr.log"), read("error.log"))
-    }
-}
-
-impl Drop for Web {
-    fn drop(&mut self) {
-        self.stop();
+        self.nginx.log()
     }
 }
 

@@ -19,7 +19,7 @@ mod raw;
 mod session;
 mod slot;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use build::{Build, ENGINE_SUBCOMMAND, EngineBuild, EngineBuilder, EngineOrder, build_child};
 pub use engine::{Engine, EngineInUse, EngineState, Engines, Stamp};

@@ -20,6 +20,8 @@ mod provider;
 mod runtime;
 mod session;
 #[cfg(test)]
+pub(crate) use cuda::tests::stamp;
+#[cfg(test)]
 pub(crate) mod tests;
 mod version;
 mod window;

@@ -159,19 +159,7 @@ mod tests {
     use crate::config::settings::Model;
 
     fn stamp(model: &str, driver: &str) -> Stamp {
-        Stamp {
-            model: model.into(),
-            graph: "a".repeat(64),
-            input: "{}".into(),
-            batch: 1,
-            calibration: None,
-            gpu: "NVIDIA L4".into(),
-            compute: (8, 9),
-            driver: driver.into(),
-            runtime: "1.31.1".into(),
-            tensorrt: "101303".into(),
-            options: Default::default(),
-        }
+        Stamp { driver: driver.into(), ..crate::infer::stamp(model) }
     }
 
     fn settings(cache: &std::path::Path) -> Settings {

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use super::Stamp;
 
 /// A stamp of a model on a box of the tests.
-fn stamp(model: &str) -> Stamp {
+pub(crate) fn stamp(model: &str) -> Stamp {
     Stamp {
         model: model.into(),
         graph: "a".repeat(64),

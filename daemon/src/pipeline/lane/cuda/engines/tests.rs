@@ -17,20 +17,8 @@ const BUILDS: &str = r#"echo code > "$1/graph.engine"; echo '"done"'"#;
 /// Builds when somebody opens the gate.
 const GATED: &str = r#"echo '"alive"'; cat "$1/../../gate"; echo code > "$1/graph.engine"; echo '"done"'"#;
 
-pub(in crate::pipeline::lane::cuda) fn stamp() -> Stamp {
-    Stamp {
-        model: "people".into(),
-        graph: "a".repeat(64),
-        input: "{}".into(),
-        batch: 1,
-        calibration: None,
-        gpu: "NVIDIA L4".into(),
-        compute: (8, 9),
-        driver: "570.86.15".into(),
-        runtime: "1.31.1".into(),
-        tensorrt: "101303".into(),
-        options: Default::default(),
-    }
+fn stamp() -> Stamp {
+    crate::infer::stamp("people")
 }
 
 /// The model that stands for both, on the CPU.
