@@ -110,6 +110,14 @@ soft-driver: target/cuda/codecs/libgstsoftcodecs.so
 target/cuda/codecs/libgstsoftcodecs.so: tests/cuda/codecs.c
 	@mkdir -p $(@D)
 	$(SOFT_CC) -o $@ $< $$(pkg-config --cflags --libs gstreamer-1.0)
+
+# Apart from the others: where it is found, GStreamer's nvcodec opens a session at its start.
+soft-driver: target/cuda/encode/libnvidia-encode.so.1
+
+target/cuda/encode/libnvidia-encode.so.1: tests/cuda/nvenc.c
+	@mkdir -p $(@D)
+	$(SOFT_CC) -Wl,-soname,$(@F) -Wl,-z,defs -o $@ $<
+
 target/cuda/libnvidia-ml.so.1: tests/cuda/nvml.c
 	@mkdir -p $(@D)
 	$(SOFT_CC) -Wl,-soname,$(@F) -Wl,-z,defs -o $@ $< -pthread
@@ -118,6 +126,17 @@ target/cuda/libnvidia-ml.so.1: tests/cuda/nvml.c
 target/cuda/old/libnvidia-ml.so.1: tests/cuda/nvml.c
 	@mkdir -p $(@D)
 	$(SOFT_CC) -DOLD -Wl,-soname,$(@F) -Wl,-z,defs -o $@ $< -pthread
+
+# ONNX Runtime with GPU providers that are none: a folder of its own, which infer.library names in tests that want it.
+soft-driver: target/cuda/onnxruntime/libonnxruntime.so target/cuda/onnxruntime/libnvinfer.so.10
+
+target/cuda/onnxruntime/libonnxruntime.so: tests/cuda/onnxruntime.c
+	@mkdir -p $(@D)
+	$(SOFT_CC) -Wl,-soname,$(@F) -Wl,-z,defs -o $@ $< -ldl -pthread
+
+target/cuda/onnxruntime/libnvinfer.so.10: tests/cuda/onnxruntime.c
+	@mkdir -p $(@D)
+	$(SOFT_CC) -DNVINFER -Wl,-soname,$(@F) -o $@ $<
 
 # The GPU's kernels for the software driver, which runs them on the host.
 KERNELS := tensor view draw boxes planes grid

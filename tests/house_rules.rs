@@ -36,6 +36,10 @@ const UNSAFE_FILES: &[(&str, &str)] = &[
         "daemon/src/infer/cuda/raw.rs",
         "tensors over a part of ONNX Runtime's memory, and foreign CUDA streams",
     ),
+    (
+        "daemon/src/infer/preload.rs",
+        "loads CUDA, cuDNN and TensorRT before ONNX Runtime's providers look for them",
+    ),
     ("daemon/src/infer/version.rs", "asks ONNX Runtime's and TensorRT's libraries for their versions"),
     ("tests/scenarios/infer.rs", "writes a model's input through its address, as a kernel does"),
     ("tests/misbehave/examples/minimal.rs", "wit-bindgen's generated bindings of the world minimal"),
@@ -52,7 +56,12 @@ const UNSAFE_FILES: &[(&str, &str)] = &[
     ("daemon/src/gpu/gst/memory.rs", "maps GStreamer's CUDA memory: addresses on the GPU"),
     ("daemon/src/gpu/gst/pool.rs", "makes GStreamer's pools and streams of CUDA memory"),
     ("daemon/src/gpu/host.rs", "tests only: calls the kernels, compiled for the host"),
+    (
+        "daemon/src/service/crash/signal.rs",
+        "handles fatal signals: sigaction, sigaltstack, the handler before it",
+    ),
     ("daemon/src/gpu/soft.rs", "tests only: the software CUDA driver's memory and books"),
+    ("daemon/src/gpu/nvenc.rs", "asks the driver's library of encoders for a session"),
     ("daemon/src/gpu/library.rs", "asks the system's loader whether a library of the driver loads"),
     ("daemon/src/service/pipe.rs", "gives the signal of a closed pipe its default meaning back"),
     ("daemon/src/preprocess/simd.rs", "calls kernels compiled for AVX2 and AVX-512, and gathers"),

@@ -15,7 +15,7 @@ use anyhow::Context;
 
 use crate::cli::{
     BenchCommand, Command, ConfigArgs, DoctorArgs, GpuCommand, ModelCommand, PluginCommand, SceneCommand,
-    StatusArgs,
+    StatusArgs, StreamArgs,
 };
 use crate::config::{ConfigError, Settings};
 use crate::jobs::doctor;
@@ -31,6 +31,9 @@ pub fn main(command: Command) -> anyhow::Result<()> {
     if only_prints(&command) {
         crate::service::end_with_the_reader();
     }
+    // GStreamer would handle SIGSEGV while it loads a plugin, and exit. That would be no crash for anybody to remember; and
+    // it would take for one what is another thread's trap in a component.
+    gstreamer::segtrap_set_enabled(false);
     match command {
         Command::Run(arguments) => run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
@@ -42,6 +45,12 @@ pub fn main(command: Command) -> anyhow::Result<()> {
             Ok(())
         }
         Command::Status(StatusArgs { config, json }) => handler::status(&load(&config.config)?, json),
+        Command::Enable(StreamArgs { config, stream }) => {
+            handler::set_enabled(&load(&config.config)?, &stream, true)
+        }
+        Command::Disable(StreamArgs { config, stream }) => {
+            handler::set_enabled(&load(&config.config)?, &stream, false)
+        }
         Command::Scene(SceneCommand::Export(arguments)) => crate::jobs::scene::run(&arguments),
         Command::Plugin(PluginCommand::List { config, json }) => {
             handler::plugin_list(&load(&config.config)?, json)
@@ -53,14 +62,33 @@ pub fn main(command: Command) -> anyhow::Result<()> {
         Command::Plugin(PluginCommand::Command { config, target, name, arguments }) => {
             handler::command(&load(&config.config)?, &target, &name, &arguments)
         }
-        Command::Model(ModelCommand::Check(arguments)) => crate::jobs::model::check(&arguments),
-        Command::Bench(BenchCommand::Lane(arguments)) => crate::jobs::bench::lane::run(&arguments),
-        Command::Bench(BenchCommand::Streams(arguments)) => crate::jobs::bench::streams::run(&arguments),
+        Command::Model(ModelCommand::Check { config, mut arguments }) => {
+            let settings = load_or_default(config.as_deref())?;
+            arguments.library = arguments.library.or(settings.infer.library);
+            crate::jobs::model::check(&arguments)
+        }
+        Command::Model(ModelCommand::Engines { config, what }) => {
+            crate::jobs::model::engines::run(&load(&config.config)?, &what)
+        }
+        Command::Runtime(arguments) => {
+            let settings = load_or_default(arguments.config.as_deref())?;
+            crate::jobs::runtime::run(&arguments.command, &settings)
+        }
+        Command::Bench(BenchCommand::Lane(arguments)) => {
+            load_or_default(None)?;
+            crate::jobs::bench::lane::run(&arguments)
+        }
+        Command::Bench(BenchCommand::Streams(arguments)) => {
+            load_or_default(None)?;
+            crate::jobs::bench::streams::run(&arguments)
+        }
         Command::Bench(BenchCommand::Plugin(arguments)) => crate::jobs::bench::plugin::run(&arguments),
         Command::Bench(BenchCommand::Preprocess(arguments)) => {
             crate::jobs::bench::preprocess::run(&arguments)
         }
-        Command::Gpu(GpuCommand::Check(arguments)) => crate::jobs::gpu::run(&arguments),
+        Command::Gpu(GpuCommand::Check(arguments)) => {
+            crate::jobs::gpu::run(&arguments, load_or_default(None)?.infer.library)
+        }
         Command::Broker { listen } => Ok(crate::publish::broker_main(listen)?),
     }
 }
@@ -74,10 +102,13 @@ fn only_prints(command: &Command) -> bool {
         | C::Check(_)
         | C::Reload(_)
         | C::Status(_)
+        | C::Enable(_)
+        | C::Disable(_)
         | C::Scene(_)
         | C::Plugin(_)
         | C::Model(_)
         | C::Bench(_) => true,
+        C::Runtime(arguments) => arguments.command.only_prints(),
         C::Run(_) | C::Demo(_) | C::Doctor(_) | C::DoctorPart(_) | C::Broker { .. } => false,
     }
 }
@@ -122,7 +153,24 @@ fn load(file: &Path) -> anyhow::Result<Settings> {
     let loaded = crate::config::load(file).context("the configuration is wrong")?;
     let mut settings = loaded.settings;
     shipped(&mut settings);
+    crate::infer::Runtime::look_in(settings.paths.state.join(crate::infer::RUNTIMES));
     Ok(settings)
+}
+
+/// For commands that also work where nothing is configured: the configuration that is named, else the usual one where
+/// there is one, else the defaults. From here on ONNX Runtime is looked for where the daemon would.
+fn load_or_default(file: Option<&Path>) -> anyhow::Result<Settings> {
+    let usual = Path::new(crate::cli::CONFIG);
+    match file {
+        Some(file) => load(file),
+        None if usual.is_file() => load(usual),
+        None => {
+            let variables = std::env::vars().filter(|(name, _)| name.starts_with("WATCHPOST_")).collect();
+            let settings = crate::config::merge(&[], &variables)?;
+            crate::infer::Runtime::look_in(settings.paths.state.join(crate::infer::RUNTIMES));
+            Ok(settings)
+        }
+    }
 }
 
 /// Adds the folders of a build tree, where the binary runs from one.

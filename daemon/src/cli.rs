@@ -6,6 +6,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+/// The usual configuration.
+pub const CONFIG: &str = "/etc/watchpost/watchpost.toml";
+
 /// Live video analytics: neural models on video, sandboxed plugins, alerts over MQTT.
 #[derive(Debug, Parser)]
 #[command(
@@ -39,18 +42,24 @@ pub enum Command {
     Doctor(DoctorArgs),
     /// Say what the running daemon and its streams are doing.
     Status(StatusArgs),
+    /// Turn a stream on until the next start of the daemon; one whose source was quarantined starts again.
+    Enable(StreamArgs),
+    /// Turn a stream off until the next start of the daemon.
+    Disable(StreamArgs),
     /// Rendered scenes: export video with ground truth.
     #[command(subcommand)]
     Scene(SceneCommand),
     /// Plugins: list, check, start a new one, send a command.
     #[command(subcommand)]
     Plugin(PluginCommand),
-    /// Models: check a model folder on a picture or video.
+    /// Models: check a model folder on a picture or video; TensorRT's engines of the configured ones.
     #[command(subcommand)]
     Model(ModelCommand),
     /// The GPU: whether it gives what the CPU gives.
     #[command(subcommand)]
     Gpu(GpuCommand),
+    /// The GPU runtime: fetch, adopt and choose the ONNX Runtime, CUDA, cuDNN and TensorRT libraries that are used.
+    Runtime(crate::jobs::runtime::RuntimeArgs),
     /// Measure this machine: ratios of Watchpost's stages to floors of the same run.
     #[command(subcommand)]
     Bench(BenchCommand),
@@ -70,7 +79,7 @@ pub enum Command {
 #[derive(Debug, Clone, Args)]
 pub struct ConfigArgs {
     /// Main file; `conf.d/*.toml` beside it is read too.
-    #[arg(short, long, value_name = "FILE", default_value = "/etc/watchpost/watchpost.toml")]
+    #[arg(short, long, value_name = "FILE", default_value = CONFIG)]
     pub config: PathBuf,
 }
 
@@ -104,6 +113,16 @@ pub struct StatusArgs {
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// `watchpost enable`, `watchpost disable`.
+#[derive(Debug, Args)]
+pub struct StreamArgs {
+    /// Which daemon.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Name of the stream.
+    pub stream: String,
 }
 
 /// `watchpost scene`.
@@ -148,8 +167,37 @@ pub enum PluginCommand {
 #[derive(Debug, Subcommand)]
 pub enum ModelCommand {
     /// Load a model folder, run it on a picture or video, draw what it found.
-    Check(crate::jobs::model::CheckArgs),
+    Check {
+        /// Configuration, for the ONNX Runtime that the daemon uses; default: /etc/watchpost/watchpost.toml where there is
+        /// one
+        #[arg(short, long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// What to check.
+        #[command(flatten)]
+        arguments: crate::jobs::model::CheckArgs,
+    },
+    /// The TensorRT engines on this box: which are fresh, stale or in use; remove some.
+    ///
+    /// TensorRT makes an engine of a model on the box itself, once for each kind of GPU, driver and version, which takes
+    /// seconds to minutes. The daemon builds what it needs, and at its start removes engines of models that are configured
+    /// no more, and stale ones that were not used for a month. What somebody runs on or builds is never removed, so this
+    /// may be run beside the daemon. Whether an engine is fresh is known where TensorRT loads.
+    #[command(after_help = ENGINES_HELP)]
+    Engines {
+        /// Which configuration.
+        #[command(flatten)]
+        config: ConfigArgs,
+        /// What to do.
+        #[command(flatten)]
+        what: crate::jobs::model::engines::EnginesArgs,
+    },
 }
+
+const ENGINES_HELP: &str = "\
+Examples:
+  watchpost model engines
+  watchpost model engines --prune
+  watchpost model engines --clear && systemctl restart watchpost   (build all anew)";
 
 const LANE_HELP: &str = "\
 Examples:

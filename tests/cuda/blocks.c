@@ -123,7 +123,7 @@ CUresult wp_make(size_t size, enum wp_where where, CUcontext context, unsigned f
   if (!result) {
     block->number = ++last_number;
     insert(block);
-    wp_born(kind_of(block));
+    wp_born(kind_of(block), block->device);
     if (on_device(block)) {
       device_used[block->device] += size;
       device_total += size;
@@ -157,7 +157,7 @@ static void discard_oldest(void) {
 // Under wp_lock.
 static void end(struct wp_block *block, bool reclaimed) {
   check_guards(block);
-  wp_gone(kind_of(block), reclaimed);
+  wp_gone(kind_of(block), block->device, reclaimed);
   if (on_device(block)) {
     device_used[block->device] -= block->size;
     device_total -= block->size;

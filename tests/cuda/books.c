@@ -1,5 +1,5 @@
-// The books: what exists, what was copied in which direction, what was launched, what was wrong. Also the handles, since
-// a handle is an entry in them.
+// The books: what exists, in all and on each device, what was copied in which direction, what was launched, what was
+// wrong. Also the handles, since a handle is an entry in them.
 //
 // In: births, ends, copies and launches as the other files report them. Out: wpSoftReport, JSON; the same at the end of
 // the process in the file that WATCHPOST_SOFT_REPORT names.
@@ -19,7 +19,8 @@ static const char *const KIND_NAMES[KINDS] = {
 static const char *const DIRECTION_NAMES[DIRECTIONS] = {
   "host_to_device", "device_to_host", "device_to_device", "host_to_host",
 };
-static struct { long created, freed, reclaimed, peak; } kinds[KINDS];
+static struct count { long created, freed, reclaimed, peak; } kinds[KINDS];
+static struct { struct count kinds[KINDS]; long retained, released, launches; } devices[DEVICES];
 static struct { long calls; unsigned long long bytes; } copies[DIRECTIONS];
 struct launch { struct launch *next; long count; char kernel[]; };
 static struct launch *launches;
@@ -28,18 +29,29 @@ static char last_misuse[400];
 
 // ---- Births, ends, events
 
-void wp_born(enum wp_kind kind) {
-  kinds[kind].created++;
-  long alive = kinds[kind].created - kinds[kind].freed - kinds[kind].reclaimed;
-  if (alive > kinds[kind].peak) kinds[kind].peak = alive;
+static void born(struct count *count) {
+  count->created++;
+  long alive = count->created - count->freed - count->reclaimed;
+  if (alive > count->peak) count->peak = alive;
 }
 
-void wp_gone(enum wp_kind kind, bool reclaimed) {
-  if (reclaimed) kinds[kind].reclaimed++;
-  else kinds[kind].freed++;
+void wp_born(enum wp_kind kind, CUdevice device) {
+  born(&kinds[kind]);
+  born(&devices[device].kinds[kind]);
 }
 
-void wp_launched(const char *kernel) {
+static void gone(struct count *count, bool reclaimed) {
+  if (reclaimed) count->reclaimed++;
+  else count->freed++;
+}
+
+void wp_gone(enum wp_kind kind, CUdevice device, bool reclaimed) {
+  gone(&kinds[kind], reclaimed);
+  gone(&devices[device].kinds[kind], reclaimed);
+}
+
+void wp_launched(const char *kernel, CUdevice device) {
+  devices[device].launches++;
   struct launch **at = &launches;
   while (*at && strcmp((*at)->kernel, kernel)) at = &(*at)->next;
   if (!*at) {
@@ -55,9 +67,9 @@ void wp_copied(enum wp_direction direction, size_t bytes) {
   copies[direction].bytes += bytes;
 }
 
-void wp_primary(bool retained) {
-  if (retained) retains++;
-  else releases++;
+void wp_primary(bool retained, CUdevice device) {
+  if (retained) retains++, devices[device].retained++;
+  else releases++, devices[device].released++;
 }
 
 void wp_sicken(CUcontext context, CUresult code) {
@@ -106,7 +118,7 @@ void *wp_handle_new(size_t size, unsigned mark, enum wp_kind kind, struct wp_con
   handle->link = &context->handles;
   if (handle->next) handle->next->link = &handle->next;
   context->handles = handle;
-  wp_born(kind);
+  wp_born(kind, context->device);
   pthread_mutex_unlock(&wp_lock);
   return handle;
 }
@@ -124,7 +136,7 @@ void wp_handle_end(struct wp_handle *handle, bool reclaimed) {
   if (handle->next) handle->next->link = handle->link;
   handle->next = graveyard;
   graveyard = handle;
-  wp_gone(handle->kind, reclaimed);
+  wp_gone(handle->kind, handle->context->device, reclaimed);
 }
 
 // ---- Reports
@@ -155,16 +167,20 @@ static void print_string(struct wp_text *text, const char *string) {
   wp_print(text, "\"");
 }
 
+static void print_kinds(struct wp_text *text, const struct count *of) {
+  for (int i = 0; i < KINDS; i++) {
+    long alive = of[i].created - of[i].freed - of[i].reclaimed;
+    wp_print(text, "\"%s\":{\"created\":%ld,\"freed\":%ld,\"reclaimed\":%ld,\"alive\":%ld,\"peak\":%ld},", KIND_NAMES[i],
+             of[i].created, of[i].freed, of[i].reclaimed, alive, of[i].peak);
+  }
+}
+
 static void write_report(struct wp_text *text) {
   text->length = 0;
   wp_print(text, "{");
   pthread_mutex_lock(&wp_lock);
   wp_check_guards();
-  for (int i = 0; i < KINDS; i++) {
-    long alive = kinds[i].created - kinds[i].freed - kinds[i].reclaimed;
-    wp_print(text, "\"%s\":{\"created\":%ld,\"freed\":%ld,\"reclaimed\":%ld,\"alive\":%ld,\"peak\":%ld},", KIND_NAMES[i],
-             kinds[i].created, kinds[i].freed, kinds[i].reclaimed, alive, kinds[i].peak);
-  }
+  print_kinds(text, kinds);
   size_t device, device_peak, host, host_peak;
   wp_memory_books(&device, &device_peak, &host, &host_peak);
   wp_print(text, "\"primary\":{\"retained\":%ld,\"released\":%ld},", retains, releases);
@@ -187,8 +203,16 @@ static void write_report(struct wp_text *text) {
   wp_print(text, "},\"faults\":%ld,\"sticky\":%ld,\"misuse\":{\"count\":%ld,\"last\":", wp_faults_injected(),
            sticky_errors, misuses);
   print_string(text, last_misuse);
+  // Last: who looks for a name in the text finds that of all devices first.
+  wp_print(text, "},\"devices\":[");
+  for (int i = 0; i < wp_settings()->devices; i++) {
+    wp_print(text, "%s{", i ? "," : "");
+    print_kinds(text, devices[i].kinds);
+    wp_print(text, "\"primary\":{\"retained\":%ld,\"released\":%ld},\"launches\":%ld}", devices[i].retained,
+             devices[i].released, devices[i].launches);
+  }
   pthread_mutex_unlock(&wp_lock);
-  wp_print(text, "}}");
+  wp_print(text, "]}");
 }
 
 static pthread_key_t report_key;

@@ -60,6 +60,7 @@ aborts "pages: a read after free faults" "use after free: allocation #1 .* at by
 aborts "pages: an overrun is found all the same" "was written 1 bytes past" env WATCHPOST_SOFT_PAGES=1 "$s" overrun-free
 aborts "misuse aborts when asked to" "cuMemFree_v2: allocation #1 .* was freed before" env WATCHPOST_SOFT_STRICT=1 "$s" strict
 aborts "a fault that cannot be read aborts" "cannot read the fault" env WATCHPOST_SOFT_FAIL=cuMemAlloc "$s" none
+aborts "a fault on a device that cannot be read aborts" "cannot read the device" env WATCHPOST_SOFT_FAIL=cuMemAlloc@x:1=2 "$s" none
 env WATCHPOST_SOFT_REPORT="$work/books-%p.json" "$s" contexts > "$work/log" 2>&1 && python3 -m json.tool "$work"/books-*.json >> "$work/log" 2>&1
 verdict $? "the books are JSON at the end"
 

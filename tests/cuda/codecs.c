@@ -2,14 +2,21 @@
 // and have the pictures in CUDA memory. A plugin; GST_PLUGIN_PATH names its folder, and without it there is neither.
 //
 // In: WATCHPOST_SOFT_NVDEC_FAIL=N: a decoder reports an error in place of its picture N (from 0). WATCHPOST_SOFT_NVENC=N:
-// encoders of this process at once, 0 for none that opens; default 64. Out: nvh264dec, nvh265dec, nvvp9dec, nvh264enc,
-// nvh265enc, nvav1enc, each a bin around a decoder and cudaupload, or cudadownload and an encoder; so the driver's books
-// count a copy up for each picture decoded and one down for each encoded, two calls each.
-// Who owns: pipelines own the elements. What fails: as GStreamer's nvcodec: a session that does not open is an error of
-// the element with "Failed to open session" in its details.
+// encoders of this process at once, 0 for none that opens; default 64. WATCHPOST_SOFT_NVENC_QUIET=1: why one does not open is
+// in GStreamer's log only. WATCHPOST_SOFT_CODEC_CRASH=NAME: that element crashes when it gets to know the format. A packet
+// with "watchpost-test:WORD" in it kills the process, as a bug of the driver would: segv and abort in the decoder's thread,
+// stray in one that is nobody's, stop when the decoder is stopped. WATCHPOST_SOFT_NVDEC_LOAD=1: so does the plugin when it
+// is loaded. Out: nvh264dec, nvh265dec, nvvp9dec, nvh264enc, nvh265enc, nvav1enc, each a bin around a decoder and
+// cudaupload, or cudadownload and an encoder; so the driver's books count a copy up for each picture decoded and one down
+// for each encoded, two calls each.
+// Who owns: pipelines own the elements. What fails: a session that does not open is an error of the element with "Failed to
+// open session" in its details; or, quietly, as with GStreamer's own, pictures that are "not negotiated", and a log.
+#define _GNU_SOURCE
 #include <gst/gst.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 
 struct codec {
   const char *name, *sink, *src, *inner;
@@ -34,10 +41,12 @@ static const struct codec CODECS[] = {
   {"nvav1enc", CUDA("NV12"), "video/x-av1", "cudadownload name=in ! videoconvert ! av1enc name=out cpu-used=8 lag-in-frames=0 usage-profile=realtime", TRUE},
 };
 
-typedef struct { GstBin bin; GstElement *inner; gint pictures; gboolean open; guint bitrate, bframes, surfaces; gint gop; } Codec;
+typedef struct { GstBin bin; GstElement *inner; gint pictures; gboolean open, dies; guint bitrate, bframes, surfaces; gint gop; } Codec;
 typedef struct { GstBinClass parent; const struct codec *codec; } CodecClass;
 static GstElementClass *parent_class;
 static gint sessions;   // encoders that are open
+GST_DEBUG_CATEGORY_STATIC(category);
+#define GST_CAT_DEFAULT category
 
 static long number(const char *name, long otherwise) {
   const char *text = getenv(name);
@@ -88,13 +97,53 @@ static GstPadProbeReturn decoded(GstPad *pad, GstPadProbeInfo *info, gpointer da
   return GST_PAD_PROBE_DROP;
 }
 
+// Where the compiler cannot see it: it takes out what it knows to be wrong.
+static int *volatile nowhere = NULL;
+
+// A thread of the driver's own, started before any stream.
+static void *stray(void *unused) {
+  prctl(PR_SET_TIMERSLACK, 50000UL);
+  *nowhere = 1;
+  return unused;
+}
+
+static const char MARK[] = "watchpost-test:";
+
+static GstPadProbeReturn obey(GstPad *pad, GstPadProbeInfo *info, gpointer data) {
+  (void)pad;
+  Codec *self = data;
+  GstMapInfo map;
+  GstBuffer *packet = GST_PAD_PROBE_INFO_BUFFER(info);
+  if (!gst_buffer_map(packet, &map, GST_MAP_READ)) return GST_PAD_PROBE_OK;
+  const char *end = (const char *)map.data + map.size, *word = memmem(map.data, map.size, MARK, sizeof MARK - 1);
+  if (word && end - (word += sizeof MARK - 1) >= 5) {
+    if (!memcmp(word, "segv", 4)) *nowhere = 1;
+    if (!memcmp(word, "abort", 5)) abort();
+    pthread_t thread;
+    if (!memcmp(word, "stray", 5) && !pthread_create(&thread, NULL, stray, NULL)) pthread_join(thread, NULL);
+    if (!memcmp(word, "stop", 4)) self->dies = TRUE;
+  }
+  gst_buffer_unmap(packet, &map);
+  return GST_PAD_PROBE_OK;
+}
+
 // A session is opened when the format is known.
 static GstPadProbeReturn format(GstPad *pad, GstPadProbeInfo *info, gpointer data) {
   (void)pad;
   Codec *self = data;
-  if (GST_EVENT_TYPE(GST_PAD_PROBE_INFO_EVENT(info)) != GST_EVENT_CAPS || self->open) return GST_PAD_PROBE_OK;
+  if (GST_EVENT_TYPE(GST_PAD_PROBE_INFO_EVENT(info)) != GST_EVENT_CAPS) return GST_PAD_PROBE_OK;
+  const struct codec *codec = ((CodecClass *)G_OBJECT_GET_CLASS(self))->codec;
+  const char *crash = getenv("WATCHPOST_SOFT_CODEC_CRASH");
+  // A signal that is only sent is swallowed once by whoever looks for a stack's end.
+  if (crash && !strcmp(crash, codec->name)) *(volatile int *)NULL = 0;
+  if (!codec->encodes || self->open) return GST_PAD_PROBE_OK;
   if (g_atomic_int_add(&sessions, 1) >= number("WATCHPOST_SOFT_NVENC", 64)) {
     g_atomic_int_add(&sessions, -1);
+    if (number("WATCHPOST_SOFT_NVENC_QUIET", 0)) {
+      GST_ERROR_OBJECT(self, "Failed to open session, status: NV_ENC_ERR_OUT_OF_MEMORY (10)");
+      GST_ERROR_OBJECT(self, "Failed to open session");
+      return GST_PAD_PROBE_DROP;
+    }
     GST_ELEMENT_ERROR(self, STREAM, ENCODE, (NULL), ("Failed to open session: out of memory (10)"));
     return GST_PAD_PROBE_DROP;
   }
@@ -104,6 +153,7 @@ static GstPadProbeReturn format(GstPad *pad, GstPadProbeInfo *info, gpointer dat
 
 static GstStateChangeReturn change(GstElement *element, GstStateChange transition) {
   Codec *self = (Codec *)element;
+  if (transition == GST_STATE_CHANGE_PAUSED_TO_READY && self->dies) *nowhere = 1;
   GstStateChangeReturn result = parent_class->change_state(element, transition);
   if (transition == GST_STATE_CHANGE_PAUSED_TO_READY) {
     self->pictures = 0;
@@ -126,7 +176,9 @@ static void ghost(Codec *self, const char *inside, const char *name) {
   gst_element_add_pad(GST_ELEMENT(self), pad);
   const struct codec *codec = ((CodecClass *)G_OBJECT_GET_CLASS(self))->codec;
   if (!codec->encodes && !strcmp(name, "src")) gst_pad_add_probe(pad, GST_PAD_PROBE_TYPE_BUFFER, decoded, self, NULL);
-  if (codec->encodes && !strcmp(name, "sink")) gst_pad_add_probe(pad, GST_PAD_PROBE_TYPE_EVENT_DOWNSTREAM, format, self, NULL);
+  // Behind whoever watches what goes into the element.
+  if (!codec->encodes && !strcmp(name, "sink")) gst_pad_add_probe(target, GST_PAD_PROBE_TYPE_BUFFER, obey, self, NULL);
+  if (!strcmp(name, "sink")) gst_pad_add_probe(pad, GST_PAD_PROBE_TYPE_EVENT_DOWNSTREAM, format, self, NULL);
   gst_object_unref(target);
   gst_object_unref(element);
 }
@@ -175,6 +227,8 @@ static void class_init(gpointer class, gpointer data) {
 }
 
 static gboolean plugin_init(GstPlugin *plugin) {
+  if (number("WATCHPOST_SOFT_NVDEC_LOAD", 0)) *nowhere = 1;
+  GST_DEBUG_CATEGORY_INIT(category, "nvencoder", 0, "stands for NVENC's");
   for (size_t i = 0; i < G_N_ELEMENTS(CODECS); i++) {
     const GTypeInfo info = {
       .class_size = sizeof(CodecClass), .class_init = class_init, .class_data = &CODECS[i],

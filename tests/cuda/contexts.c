@@ -163,7 +163,7 @@ static void begin(CUcontext context, CUdevice device, unsigned flags) {
   atomic_store(&context->sticky, OK);
   wp_stream_ready(&context->null_stream, context);
   context->alive = true;
-  wp_born(CONTEXTS);
+  wp_born(CONTEXTS, device);
 }
 
 // Finishes what runs, then takes along whatever nobody freed, as a driver does; the books call it reclaimed.
@@ -173,7 +173,7 @@ static void end(CUcontext context, bool reclaimed) {
   context->alive = false;
   while (context->handles) wp_handle_end(context->handles, true);
   wp_reclaim_memory(context);
-  wp_gone(CONTEXTS, reclaimed);
+  wp_gone(CONTEXTS, context->device, reclaimed);
   pthread_mutex_unlock(&wp_lock);
   wp_stop_workers(context);
 }
@@ -230,7 +230,7 @@ API CUresult cuDevicePrimaryCtxRetain(CUcontext *out, CUdevice device) {
     begin(context, device, context->flags);
   }
   context->references++;
-  wp_primary(true);
+  wp_primary(true, device);
   pthread_mutex_unlock(&wp_lock);
   *out = context;
   return OK;
@@ -243,7 +243,7 @@ API CUresult cuDevicePrimaryCtxRelease_v2(CUdevice device) {
   pthread_mutex_lock(&wp_lock);
   bool held = context->references > 0;
   bool last = held && --context->references == 0 && context->alive;
-  if (held) wp_primary(false);
+  if (held) wp_primary(false, device);
   pthread_mutex_unlock(&wp_lock);
   if (last) end(context, false);
   return held ? OK : INVALID_CONTEXT;

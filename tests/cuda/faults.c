@@ -2,13 +2,14 @@
 //
 // In: WATCHPOST_SOFT_FAIL at the first call and wpSoftFail at any time: "NAME:WHEN=CODE" separated by commas, where NAME
 // is a function with or without its _v2, WHEN is 3 (the third call from now), 3+ (that and all after) or * (every call).
+// NAME@1 is the function where a context of device 1 is current.
 // Out: the code to return. Who owns: the rules belong to this file, under their own lock; each function owns its counter.
 // What fails: a specification that cannot be read aborts, since a test that injects nothing would prove nothing.
 #include "soft.h"
 
 #include <stdio.h>
 
-struct rule { char name[64]; long at; bool onward; CUresult code; long seen; };
+struct rule { char name[64]; CUdevice device; long at; bool onward; CUresult code; long seen; };
 
 static pthread_mutex_t rules_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_once_t rules_once = PTHREAD_ONCE_INIT;
@@ -34,12 +35,17 @@ static void set_rules(const char *specification) {
   rule_count = 0;
   for (const char *at = specification; at && *at;) {
     char when[16], after;
-    struct rule rule = {.code = -1};
+    struct rule rule = {.code = -1, .device = -1};
     int read = 0;
     if (rule_count == sizeof rules / sizeof *rules ||
-        sscanf(at, "%63[A-Za-z0-9_]:%15[0-9+*]=%d%n", rule.name, when, &rule.code, &read) != 3 ||
+        sscanf(at, "%63[A-Za-z0-9_@]:%15[0-9+*]=%d%n", rule.name, when, &rule.code, &read) != 3 ||
         (at[read] && at[read] != ',')) {
       wp_abort("cannot read the fault \"%s\"; it wants NAME:WHEN=CODE, WHEN one of 3, 3+ and *", at);
+    }
+    char *device = strchr(rule.name, '@');
+    if (device) {
+      if (sscanf(device, "@%d%c", &rule.device, &after) != 1) wp_abort("cannot read the device in \"%s\"", at);
+      *device = 0;
     }
     if (strcmp(when, "*")) {
       int parts = sscanf(when, "%ld%c", &rule.at, &after);
@@ -66,12 +72,13 @@ void wpSoftFail(const char *specification) {
   set_rules(specification);
 }
 
-static CUresult fault(const char *name) {
+static CUresult fault(const char *name, CUcontext context) {
   CUresult code = OK;
   pthread_mutex_lock(&rules_lock);
   for (size_t i = 0; i < rule_count; i++) {
     struct rule *rule = &rules[i];
     if (!same_function(rule->name, name)) continue;
+    if (rule->device >= 0 && (!context || context->device != rule->device)) continue;
     rule->seen++;
     if (!code && (rule->seen == rule->at || (rule->onward && rule->seen > rule->at))) code = rule->code;
   }
@@ -94,7 +101,7 @@ CUresult wp_enter(struct wp_site *site, const char *name, int needs) {
   atomic_fetch_add(&site->calls, 1);
   CUcontext context = wp_current();
   if (atomic_load(&rules_exist)) {
-    CUresult code = fault(name);
+    CUresult code = fault(name, context);
     if (code && wp_is_sticky(code) && context) wp_sicken(context, code);
     if (code) return code;
   }

@@ -333,7 +333,7 @@ static CUresult launch(CUfunction function, const unsigned grid[3], const unsign
     offset += (kernel->sizes[i] + 15) / 16 * 16;
   }
   pthread_mutex_lock(&wp_lock);
-  wp_launched(kernel->name);
+  wp_launched(kernel->name, wp_current()->device);
   pthread_mutex_unlock(&wp_lock);
   return wp_submit(stream, &launch->work, false);
 }

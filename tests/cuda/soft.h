@@ -79,11 +79,12 @@ bool wp_is_sticky(CUresult code);
 extern pthread_mutex_t wp_lock;
 enum wp_kind { CONTEXTS, STREAMS, EVENTS, MODULES, POOLS, ALLOCATIONS, HOST_ALLOCATIONS, HOST_REGISTRATIONS, KINDS };
 enum wp_direction { HOST_TO_DEVICE, DEVICE_TO_HOST, DEVICE_TO_DEVICE, HOST_TO_HOST, DIRECTIONS };
-void wp_born(enum wp_kind kind);                   // under wp_lock, as the next two
-void wp_gone(enum wp_kind kind, bool reclaimed);   // reclaimed: nobody freed it, its context took it along
-void wp_launched(const char *kernel);
+#define DEVICES 16                                                  // at most
+void wp_born(enum wp_kind kind, CUdevice device);                   // under wp_lock, as the next two
+void wp_gone(enum wp_kind kind, CUdevice device, bool reclaimed);   // reclaimed: nobody freed it, its context took it along
+void wp_launched(const char *kernel, CUdevice device);
 void wp_copied(enum wp_direction direction, size_t bytes);
-void wp_primary(bool retained);
+void wp_primary(bool retained, CUdevice device);
 void wp_misuse(const char *format, ...) __attribute__((format(printf, 1, 2)));   // not under wp_lock
 void wp_abort(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
 

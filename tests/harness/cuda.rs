@@ -86,12 +86,26 @@ impl Books {
     /// # Panics
     /// Where that is not so.
     pub fn balance(&self) {
+        self.balance_below("");
+        assert_eq!(self.number("misuse/count"), 0, "{}", self.0);
+    }
+
+    /// As [`Books::balance`], of one device.
+    ///
+    /// # Panics
+    /// Where that is not so, or there is no such device.
+    pub fn balance_of(&self, device: usize) {
+        assert!(self.0["devices"][device].is_object(), "no device {device}: {}", self.0);
+        self.balance_below(&format!("devices/{device}/"));
+    }
+
+    fn balance_below(&self, place: &str) {
+        let number = |path: &str| self.number(&format!("{place}{path}"));
         let kinds = ["contexts", "streams", "events", "modules", "allocations", "host_allocations"];
         for kind in kinds {
-            let left = (self.number(&format!("{kind}/alive")), self.number(&format!("{kind}/reclaimed")));
-            assert_eq!(left, (0, 0), "{kind} are left: {}", self.0);
+            let left = (number(&format!("{kind}/alive")), number(&format!("{kind}/reclaimed")));
+            assert_eq!(left, (0, 0), "{place}{kind} are left: {}", self.0);
         }
-        assert_eq!(self.number("primary/retained"), self.number("primary/released"), "{}", self.0);
-        assert_eq!(self.number("misuse/count"), 0, "{}", self.0);
+        assert_eq!(number("primary/retained"), number("primary/released"), "{place}: {}", self.0);
     }
 }

@@ -153,6 +153,16 @@ impl Daemon {
         self.child.wait().unwrap();
     }
 
+    /// Waits until it has ended by itself; gives how, and everything it has logged.
+    ///
+    /// # Panics
+    /// Where it does not end in time.
+    #[must_use]
+    pub fn end(mut self, within: Duration) -> (std::process::ExitStatus, String) {
+        self.wait_end(within);
+        (self.child.wait().unwrap(), self.log())
+    }
+
     /// SIGTERM, and its exit status.
     ///
     /// # Panics
@@ -169,14 +179,18 @@ impl Daemon {
     pub fn stop_with_log(mut self) -> (std::process::ExitStatus, String) {
         let pid = rustix::process::Pid::from_raw(self.child.id().cast_signed()).unwrap();
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-        let until = Instant::now() + Duration::from_secs(30);
-        // The log's end is the process's end.
+        self.wait_end(Duration::from_secs(30));
+        (self.child.wait().unwrap(), self.log())
+    }
+
+    /// Waits for the log's end, which is the process's end.
+    fn wait_end(&self, within: Duration) {
+        let until = Instant::now() + within;
         while !self.reader.as_ref().unwrap().is_finished() {
-            assert!(Instant::now() < until, "the daemon does not stop:\n{}", self.log());
+            assert!(Instant::now() < until, "the daemon does not end:\n{}", self.log());
             let lines = self.log.lines.lock().unwrap();
             drop(self.log.grown.wait_timeout(lines, Duration::from_millis(50)).unwrap());
         }
-        (self.child.wait().unwrap(), self.log())
     }
 }
 

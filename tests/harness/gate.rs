@@ -76,6 +76,11 @@ impl Gate {
         state.cut();
     }
 
+    /// Cuts all connections; new ones are let through.
+    pub fn cut(&self) {
+        self.shared.0.lock().unwrap().cut();
+    }
+
     /// Lets connections through again.
     pub fn open(&self) {
         self.shared.0.lock().unwrap().closed = false;

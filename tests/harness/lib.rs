@@ -17,3 +17,5 @@ pub mod rtmp;
 pub mod rtsp;
 pub mod score;
 pub mod trace;
+pub mod web;
+pub mod wheels;

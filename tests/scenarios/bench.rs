@@ -8,11 +8,25 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use e2e::cuda::Soft;
 use e2e::daemon::{binary, dist};
+use e2e::data::root;
 use serde_json::Value;
 
 const SCENE: &str = "scene://people?seed=5&size=320x180&fps=25";
 const LONG: Duration = Duration::from_secs(60);
+
+/// On the software driver, with more in its environment: the report, with both backends.
+fn soft(arguments: &[&str], more: &[(&str, &str)]) -> Value {
+    let folder = tempfile::tempdir().unwrap();
+    let driver = more.iter().fold(Soft::new(folder.path()), |soft, (name, value)| soft.with(name, value));
+    let temporary = tempfile::tempdir().unwrap();
+    let output = command(arguments, temporary.path()).envs(driver.environment()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {said}");
+    assert_eq!(left(temporary.path()), Vec::<String>::new());
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {said}"))
+}
 
 fn command(arguments: &[&str], temporary: &Path) -> Command {
     let mut command = Command::new(binary());
@@ -92,6 +106,89 @@ fn the_lane_s_parts_and_the_whole_are_over_floors_of_the_same_run() {
         let slowest = positive(&whole["slowest_floor"]["fps"]);
         same(positive(&whole["over_slowest_floor"]), positive(&whole["fps"]) / slowest);
     }
+}
+
+/// One copy a frame by an edge that copies, none by one that does not.
+fn copies(of: &Value, edge: &str) -> f64 {
+    of["copies"].get(edge).and_then(Value::as_f64).unwrap_or(0.0)
+}
+
+/// The CUDA backend of a report: every part with a ratio to its floor.
+fn cuda(found: &Value) -> &Value {
+    let cuda = *backends(found).last().unwrap();
+    assert_eq!((&cuda["name"], &cuda["present"]), (&"cuda".into(), &true.into()), "{cuda}");
+    assert!(cuda["about"].as_str().unwrap().contains("GPU 0, "), "{cuda}");
+    for part in ["decode", "preprocess", "infer", "encode"] {
+        let row = &cuda["parts"][part];
+        same(positive(&row["ratio"]), positive(&row["cpu_ms"]) / positive(&row["floor"]["cpu_ms"]));
+        positive(&row["fps"]);
+        assert!(row["floor_is"].as_str().is_some_and(|floor| !floor.is_empty()), "{row}");
+    }
+    positive(&cuda["whole"]["ratio"]);
+    cuda
+}
+
+fn edge<'a>(cuda: &'a Value, name: &str) -> &'a Value {
+    let edges = cuda["edges"].as_array().unwrap();
+    edges
+        .iter()
+        .find(|edge| edge["name"].as_str().unwrap().starts_with(name))
+        .unwrap_or_else(|| panic!("{edges:?}"))
+}
+
+#[test]
+fn the_cuda_lane_is_measured_with_its_copies_counted_and_its_edges_named() {
+    let arguments = ["lane", SCENE, "--encode", "--seconds", "0.6", "--frames", "60", "--json"];
+    let found = soft(&arguments, &[]);
+    let cuda = cuda(&found);
+    let parts = &cuda["parts"];
+    // Neither NVDEC nor NVENC: one upload, one download a frame, and nothing else of frames.
+    assert_eq!((copies(&parts["decode"], "upload"), copies(&parts["decode"], "download")), (1.0, 0.0));
+    assert_eq!((copies(&parts["encode"], "download"), copies(&parts["encode"], "upload")), (1.0, 0.0));
+    assert_eq!((copies(&parts["infer"], "upload"), copies(&parts["preprocess"], "upload")), (0.0, 0.0));
+    assert!(copies(&parts["preprocess"], "tables") >= 1.0, "{parts}");
+    assert!(parts["decode"]["by"].as_str().unwrap().ends_with(" + upload"), "{parts}");
+    assert!(parts["encode"]["by"].as_str().unwrap().contains("download + x264enc"), "{parts}");
+    assert_eq!(parts["infer"]["by"], "CPU, input in pinned memory");
+    for name in ["decode", "infer", "encode"] {
+        assert_eq!(edge(cuda, name)["copies"], true, "{cuda}");
+    }
+    // Frames that are on their way when the window begins are not exactly those when it ends.
+    for name in ["upload", "download"] {
+        assert!((0.5..1.5).contains(&copies(&cuda["whole"], name)), "{cuda}");
+    }
+    // The CPU has nothing to copy to.
+    assert!(backends(&found)[0]["whole"]["copies"].is_null());
+}
+
+#[test]
+fn native_edges_of_the_cuda_lane_are_measured_and_copy_no_frame() {
+    let arguments =
+        ["lane", SCENE, "--encode", "--seconds", "0.6", "--frames", "60", "--backend", "cuda", "--json"];
+    let codecs = root().join("target/cuda/codecs");
+    let found = soft(&arguments, &[("GST_PLUGIN_PATH", codecs.to_str().unwrap())]);
+    let cuda = &found["backends"][0];
+    let parts = &cuda["parts"];
+    assert_eq!(
+        (&parts["decode"]["by"], &edge(cuda, "decode")["copies"]),
+        (&"nvh264dec".into(), &false.into())
+    );
+    assert!(parts["encode"]["by"].as_str().unwrap().ends_with("nvh264enc"), "{parts}");
+    assert!(parts["decode"]["floor_is"].as_str().unwrap().contains("nvh264dec alone"), "{parts}");
+    assert!(parts["encode"]["floor_is"].as_str().unwrap().contains("nvh264enc alone"), "{parts}");
+    for of in [&parts["decode"], &parts["encode"], &cuda["whole"]] {
+        assert_eq!((copies(of, "upload"), copies(of, "download")), (0.0, 0.0), "{of}");
+    }
+}
+
+#[test]
+fn streams_on_the_cuda_lane_are_searched_with_cpu_time_and_copies_a_frame() {
+    let scene = "scene://people?seed=5&size=64x64&fps=2&seconds=8";
+    let arguments = ["streams", scene, "--seconds", "2", "--most", "1", "--backend", "cuda", "--json"];
+    let found = soft(&arguments, &[]);
+    let step = &found["backends"][0]["steps"][0];
+    positive(&step["cpu_ms"]);
+    assert!((0.5..1.5).contains(&copies(step, "upload")), "{step}");
 }
 
 #[test]

@@ -1,10 +1,16 @@
 //! The CUDA lane under the software driver: device memory is host memory there, kernels run on the host, every call is
 //! counted and may be made to fail. What the lane gives must be what the CPU lane gives.
 
+#[path = "cuda/bundle.rs"]
+mod bundle;
 #[path = "cuda/check.rs"]
 mod check;
+#[path = "cuda/engines.rs"]
+mod engines;
 #[path = "cuda/failures.rs"]
 mod failures;
+#[path = "cuda/gpus.rs"]
+mod gpus;
 #[path = "cuda/same.rs"]
 mod same;
 

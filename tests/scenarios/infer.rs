@@ -129,7 +129,8 @@ fn the_binary_builds_engines_or_says_why_not() {
             other => panic!("{other:?}"),
         }
     };
-    let order = EngineOrder { model: path, library: library.clone(), device_index: 0, batch: 1 };
+    let order =
+        EngineOrder { model: path, library: library.clone(), device_index: 0, batch: 1, precision: None };
     let why = build(&order);
     assert!(why.contains("cannot load on TensorRT") && why.contains(&missing), "{why}");
     let why = build(&EngineOrder { model: folder.path().join("nowhere"), ..order.clone() });

@@ -1,6 +1,6 @@
 //! Ingest: files of all kinds, damaged ones, live sources that go away and come back, the ring of packets.
 
-mod clips;
+pub mod clips;
 mod damaged;
 mod files;
 mod keyframe;

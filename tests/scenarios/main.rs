@@ -5,6 +5,7 @@
 mod accept;
 mod bench;
 mod cli;
+mod crash;
 mod cuda;
 mod doctor;
 mod golden;
@@ -15,4 +16,5 @@ mod main_job;
 mod mqtt;
 mod outputs;
 mod plugins;
+mod runtime;
 mod scenes;

@@ -22,6 +22,7 @@ use crate::pipeline::Supervisor;
 use crate::plugins::{Compiler, Host, HostOptions};
 use crate::publish::messages::Timestamp;
 use crate::publish::{PublishHandle, PublishSettings, Publisher};
+use crate::service::crash::Crashes;
 use crate::service::{Notifier, Signal, Signals};
 use crate::telemetry::Registry;
 
@@ -40,6 +41,7 @@ pub(super) struct Core {
     pub(super) publish: PublishHandle,
     pub(super) host: Arc<Host>,
     pub(super) supervisor: Supervisor,
+    pub(super) crashes: Arc<Crashes>,
     pub(super) gpus: Watch,
     pub(super) since: Timestamp,
 }
@@ -55,7 +57,7 @@ impl Core {
 /// not to be.
 ///
 /// # Errors
-/// Where a folder, the outbox or the plugin engine cannot be used.
+/// Where a folder, the outbox or the plugin engine cannot be used, or crashes cannot be remembered.
 pub(super) async fn serve(
     settings: Settings,
     config: Option<PathBuf>,
@@ -64,6 +66,10 @@ pub(super) async fn serve(
 ) -> anyhow::Result<()> {
     let mut signals = Signals::new().context("signals cannot be handled")?;
     prepare(&settings)?;
+    // Before the plugin engine: its handlers of traps must come first, and they do when they are installed last.
+    let (crashes, before) = Crashes::start(&settings.paths.state.join("crashes"))?;
+    let crashes = Arc::new(crashes);
+    crate::pipeline::announce(&before);
     let registry = Registry::new();
     let box_ = settings.box_.name.clone();
     let publishing = PublishSettings::new(&settings.mqtt, &box_, &settings.paths.state)?;
@@ -76,6 +82,7 @@ pub(super) async fn serve(
         publisher.handle(),
         rtsp.as_ref().map(RtspServer::handle),
         registry.clone(),
+        Arc::clone(&crashes),
     );
     let lane = supervisor.lane(&settings).map_err(|why| anyhow::anyhow!("accel.lane: {why}"))?;
     let gpus = watch_gpus(&settings, &registry)?;
@@ -85,6 +92,7 @@ pub(super) async fn serve(
         publish: publisher.handle(),
         host,
         supervisor,
+        crashes,
         gpus,
         since: Timestamp::now(),
     });

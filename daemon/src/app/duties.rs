@@ -5,17 +5,23 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
 use super::daemon::Core;
+use crate::pipeline::prune_engines;
 use crate::plugins::{EntryStatus, InstanceState, PluginState};
-use crate::publish::messages::{self, BoxStatus, PluginInstance, PluginStatus};
+use crate::publish::messages::{self, BoxStatus, ModelStatus, PluginInstance, PluginStatus, Timestamp};
 use crate::service::Notifier;
 
 /// After so long the daemon calls itself ready even if a stream still waits for its first frame.
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(20);
+/// So long the start waits at most for engines without which no stream can run.
+const ENGINES: Duration = Duration::from_secs(1800);
+/// How much longer systemd is asked to wait each time, and how often it is asked.
+const EXTENSION: Duration = Duration::from_secs(30);
+const ASKED: Duration = Duration::from_secs(5);
 
 /// The daemon's standing duties.
 pub(super) struct Duties<R> {
@@ -24,6 +30,10 @@ pub(super) struct Duties<R> {
     lane: String,
     started: Instant,
     ready: Option<R>,
+    /// Whether the cache of engines still has to be looked through.
+    prune: bool,
+    /// When systemd was asked last to wait longer.
+    extended: Option<Instant>,
     answers: JoinSet<()>,
     plugins: BTreeMap<String, PluginStatus>,
 }
@@ -31,11 +41,14 @@ pub(super) struct Duties<R> {
 impl<R: FnOnce()> Duties<R> {
     pub(super) fn new(core: Arc<Core>, notifier: Notifier, lane: String, ready: R) -> Self {
         Self {
+            // Not by a trial, which knows nothing of the box's models.
+            prune: core.config.is_some(),
             core,
             notifier,
             lane,
             started: Instant::now(),
             ready: Some(ready),
+            extended: None,
             answers: JoinSet::new(),
             plugins: BTreeMap::new(),
         }
@@ -52,20 +65,40 @@ impl<R: FnOnce()> Duties<R> {
         let streams = self.core.supervisor.report();
         let running =
             streams.values().filter(|report| report.status.state == messages::StreamState::Running).count();
-        if self.ready.is_some() && (self.core.supervisor.settled() || self.started.elapsed() > PATIENCE) {
-            tracing::info!(streams = streams.len(), running, "ready");
-            self.notifier.ready();
-            if let Some(ready) = self.ready.take() {
-                ready();
+        let models = self.core.supervisor.models();
+        if self.ready.is_some() {
+            match start(self.core.supervisor.settled(), self.started.elapsed(), running, &models) {
+                Start::Over => {
+                    tracing::info!(streams = streams.len(), running, "ready");
+                    self.notifier.ready();
+                    if let Some(ready) = self.ready.take() {
+                        ready();
+                    }
+                }
+                Start::NeedsEngines => self.extend(),
+                Start::GoesOn => {}
             }
         }
-        self.notifier.status(&format!("{running} of {} streams running", streams.len()));
+        if self.ready.is_none() && running > 0 && std::mem::take(&mut self.prune) {
+            let settings = self.core.settings();
+            self.spawn(move || prune_engines(&settings));
+        }
+        self.notifier.status(&status_line(streams.len(), running, &models, Timestamp::now()));
         self.notifier.alive();
-        self.box_status(streams.keys().cloned().collect());
+        self.core.crashes.see_to();
+        self.box_status(streams.keys().cloned().collect(), models);
         self.plugin_statuses();
     }
 
-    fn box_status(&self, streams: Vec<String>) {
+    /// Has systemd wait longer for the start.
+    fn extend(&mut self) {
+        if self.extended.is_none_or(|asked| asked.elapsed() >= ASKED) {
+            self.extended = Some(Instant::now());
+            self.notifier.extend(EXTENSION);
+        }
+    }
+
+    fn box_status(&self, streams: Vec<String>, models: Vec<ModelStatus>) {
         let plugins = self.core.host.plugins();
         let problems = plugins
             .iter()
@@ -77,6 +110,7 @@ impl<R: FnOnce()> Duties<R> {
             lane: self.lane.clone(),
             streams,
             plugins: plugins.into_iter().map(|plugin| plugin.name).collect(),
+            models,
             problems,
         });
     }
@@ -117,6 +151,39 @@ impl<R: FnOnce()> Duties<R> {
     }
 }
 
+/// How far the start is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Start {
+    /// Streams are being built.
+    GoesOn,
+    /// No stream can run before an engine is built, which may take minutes.
+    NeedsEngines,
+    /// The daemon is ready.
+    Over,
+}
+
+/// `settled`: every stream has come to a state that the user may be told of. An engine that is built while CUDA serves, or
+/// while other streams run, keeps nobody waiting.
+fn start(settled: bool, elapsed: Duration, running: usize, models: &[ModelStatus]) -> Start {
+    let needed = models.iter().any(|model| model.provider.is_none() && model.is_coming());
+    if settled {
+        Start::Over
+    } else if needed && running == 0 && elapsed < ENGINES {
+        Start::NeedsEngines
+    } else if elapsed > PATIENCE {
+        Start::Over
+    } else {
+        Start::GoesOn
+    }
+}
+
+/// One line for `systemctl status`.
+fn status_line(streams: usize, running: usize, models: &[ModelStatus], now: Timestamp) -> String {
+    let building: Vec<String> = models.iter().filter_map(|model| model.progress(now)).collect();
+    let line = format!("{running} of {streams} streams running");
+    if building.is_empty() { line } else { format!("{line}; building the TensorRT {}", building.join(", ")) }
+}
+
 fn instance(entry: EntryStatus) -> PluginInstance {
     let state = match entry.state {
         InstanceState::Running => messages::InstanceState::Running,
@@ -132,5 +199,56 @@ fn instance(entry: EntryStatus) -> PluginInstance {
         state,
         restarts: entry.failures,
         error: (!entry.message.is_empty()).then_some(entry.message),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::publish::messages::{ModelEngine, ModelEngineState};
+
+    fn model(provider: Option<&str>, state: ModelEngineState) -> ModelStatus {
+        ModelStatus {
+            name: "people".into(),
+            lane: "cuda".into(),
+            gpu: Some(0),
+            provider: provider.map(str::to_owned),
+            engine: Some(ModelEngine {
+                state,
+                since: Timestamp(1_000_000),
+                expected_seconds: Some(90),
+                reason: None,
+            }),
+        }
+    }
+
+    #[test]
+    fn the_start_waits_for_engines_only_where_nothing_can_run_without() {
+        use ModelEngineState::{Building, Failed, Missing};
+        let long = PATIENCE + Duration::from_secs(1);
+        let serves = [model(Some("CUDA"), Building)];
+        assert_eq!(start(false, Duration::ZERO, 0, &serves), Start::GoesOn);
+        assert_eq!(start(false, long, 0, &serves), Start::Over);
+        for state in [Building, Missing] {
+            let alone = [model(None, state), model(Some("CPU"), Failed)];
+            assert_eq!(start(false, Duration::ZERO, 0, &alone), Start::NeedsEngines);
+            assert_eq!(start(false, long, 0, &alone), Start::NeedsEngines);
+            assert_eq!(start(false, long, 1, &alone), Start::Over, "another stream runs");
+            assert_eq!(start(false, ENGINES, 0, &alone), Start::Over, "not for ever");
+            assert_eq!(start(true, Duration::ZERO, 0, &alone), Start::Over);
+        }
+        assert_eq!(start(false, Duration::ZERO, 0, &[model(None, Failed)]), Start::GoesOn);
+    }
+
+    #[test]
+    fn the_status_line_says_what_is_built() {
+        let now = Timestamp(43_000_000);
+        assert_eq!(status_line(2, 1, &[], now), "1 of 2 streams running");
+        let models =
+            [model(Some("TensorRT"), ModelEngineState::Ready), model(None, ModelEngineState::Building)];
+        assert_eq!(
+            status_line(2, 0, &models, now),
+            "0 of 2 streams running; building the TensorRT engine of people on GPU 0: 42 s of about 90 s"
+        );
     }
 }

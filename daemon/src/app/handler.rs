@@ -12,6 +12,7 @@ use super::daemon::Core;
 use crate::config::Settings;
 use crate::control::{Answer, Client, ControlRequest, socket};
 use crate::plugins::{Compiler, HostOptions, plugins_offline};
+use crate::publish::messages::Timestamp;
 use crate::publish::{Action, Request, Target};
 use crate::telemetry::Registry;
 
@@ -59,12 +60,21 @@ fn answer_control(core: &Core, request: &ControlRequest) -> Result<Value, String
 }
 
 fn status_of(core: &Core) -> Value {
+    let now = Timestamp::now();
+    let models = core.supervisor.models().into_iter().map(|model| {
+        let mut value = json!(model);
+        if let Some(progress) = model.progress(now) {
+            value["progress"] = progress.into();
+        }
+        value
+    });
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "box": core.settings().box_.name,
         "since": core.since,
         "mqtt": core.publish.status(),
         "gpu": core.gpus.seen(),
+        "models": models.collect::<Vec<_>>(),
         "streams": core.supervisor.report(),
         "plugins": core.host.plugins(),
     })
@@ -167,6 +177,12 @@ pub(super) fn reload(settings: &Settings) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// `watchpost enable` and `watchpost disable`.
+pub(super) fn set_enabled(settings: &Settings, stream: &str, enabled: bool) -> anyhow::Result<()> {
+    let command = if enabled { "enable" } else { "disable" };
+    ask(settings, command, json!({ "stream": stream })).map(drop)
+}
+
 /// `watchpost status`.
 pub(super) fn status(settings: &Settings, as_json: bool) -> anyhow::Result<()> {
     let status = ask(settings, "status", Value::Null)?;
@@ -185,6 +201,9 @@ pub(super) fn status(settings: &Settings, as_json: bool) -> anyhow::Result<()> {
     print!("mqtt {} {}  {} events wait", text(&mqtt["broker"]), text(&mqtt["state"]), mqtt["pending"]);
     println!("{}", mqtt["error"].as_str().map(|error| format!("  ({error})")).unwrap_or_default());
     gpu_lines(&status["gpu"]);
+    for model in status["models"].as_array().into_iter().flatten() {
+        println!("{}", model_line(model));
+    }
     for (name, stream) in status["streams"].as_object().into_iter().flatten() {
         println!(
             "\nstream {name}  {}  {}  {}  {} fps  {} frames, inference skipped {}, dropped {}",
@@ -230,6 +249,24 @@ pub(super) fn status(settings: &Settings, as_json: bool) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// A model: what runs it, and how it stands with its engine.
+fn model_line(model: &Value) -> String {
+    let place = model["gpu"].as_u64().map_or_else(String::new, |gpu| format!(" on GPU {gpu}"));
+    let by = model["provider"].as_str().unwrap_or("nothing yet");
+    let engine = &model["engine"];
+    let mut line = format!("model {}{place}  {by}", model["name"].as_str().unwrap_or("-"));
+    if let Some(state) = engine["state"].as_str() {
+        line += &format!("  engine {state}");
+        if let Some((_, progress)) = model["progress"].as_str().and_then(|text| text.split_once(": ")) {
+            line += &format!(", {progress}");
+        }
+        if let Some(reason) = engine["reason"].as_str() {
+            line += &format!("  ({reason})");
+        }
+    }
+    line
 }
 
 /// The GPUs, or why nothing is said of them.
@@ -335,4 +372,27 @@ pub(super) fn command(settings: &Settings, target: &str, name: &str, arguments: 
     let request = json!({ "stream": stream, "entry": entry, "name": name, "arguments": arguments });
     println!("{}", ask(settings, "command", request)?);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_is_a_line() {
+        let cpu = json!({ "name": "people", "lane": "cpu", "provider": "CPU" });
+        assert_eq!(model_line(&cpu), "model people  CPU");
+        let engine = json!({ "state": "building", "reason": "made for driver 1, here is 2" });
+        let progress = "engine of people on GPU 1: 42 s of about 90 s";
+        let mut gpu =
+            json!({ "name": "people", "gpu": 1, "provider": "CUDA", "engine": engine, "progress": progress });
+        assert_eq!(
+            model_line(&gpu),
+            "model people on GPU 1  CUDA  engine building, 42 s of about 90 s  (made for driver 1, here is 2)"
+        );
+        gpu["provider"] = Value::Null;
+        gpu["engine"] = json!({ "state": "missing" });
+        gpu["progress"] = Value::Null;
+        assert_eq!(model_line(&gpu), "model people on GPU 1  nothing yet  engine missing");
+    }
 }

@@ -151,6 +151,7 @@ pub fn merge(
     }
     let problems = validate(&settings);
     if problems.is_empty() {
+        settings.origins = origins;
         return Ok(settings);
     }
     Err(ConfigError(

@@ -5,6 +5,7 @@
 mod load;
 pub mod manifest;
 mod origin;
+pub mod runtime;
 pub mod settings;
 mod validate;
 
@@ -15,5 +16,5 @@ mod tests;
 
 pub use load::{ConfigError, Loaded, Problem, load, load_with, merge};
 pub use manifest::Manifest;
-pub use origin::Origin;
+pub use origin::{Origin, Origins};
 pub use settings::Settings;

@@ -31,7 +31,23 @@ impl fmt::Display for Origin {
 #[derive(Debug, Default, Clone)]
 pub struct Origins(HashMap<String, Origin>);
 
+impl PartialEq for Origins {
+    /// Always: settings are the same wherever they are written.
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
 impl Origins {
+    /// A key with the place that set it: "accel.gpu (/etc/watchpost/watchpost.toml:7)".
+    #[must_use]
+    pub fn place(&self, key: &str) -> String {
+        match self.0.get(key) {
+            Some(origin) => format!("{key} ({origin})"),
+            None => format!("{key} (the default)"),
+        }
+    }
+
     /// Notes every key of a parsed file.
     pub(super) fn add_file(&mut self, path: &Path, text: &str, table: &DeTable<'_>) {
         self.add_table("", path, text, table);

@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 
 pub use output::{Bitrate, VideoCodec, VideoOutput};
 
+use super::origin::Origins;
+
 /// Everything that can be configured.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -30,12 +32,17 @@ pub struct Settings {
     pub rtsp: RtspServer,
     /// Inference.
     pub infer: Infer,
+    /// Where GPU runtimes come from.
+    pub runtime: super::runtime::RuntimeSource,
     /// Limits of the plugin host.
     pub limits: Limits,
     /// Models by name.
     pub models: BTreeMap<String, Model>,
     /// Streams by name.
     pub streams: BTreeMap<String, Stream>,
+    /// Where each key came from, for what only shows when it is used: a GPU that is not there.
+    #[serde(skip)]
+    pub origins: Origins,
 }
 
 /// This box.
@@ -174,7 +181,7 @@ impl Default for RtspServer {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Infer {
-    /// `libonnxruntime.so`; default: beside the binary, in /usr/lib/watchpost, then the system's.
+    /// `libonnxruntime.so`; default: the runtime that is chosen, beside the binary, in /usr/lib/watchpost, the system's.
     pub library: Option<PathBuf>,
     /// Threads a model; 0: half the cores, at least one.
     pub threads: usize,
@@ -282,6 +289,22 @@ pub struct Model {
     /// Confidence threshold in place of the manifest's.
     #[serde(default)]
     pub threshold: Option<f32>,
+    /// Numbers that TensorRT calculates in; default: 16-bit floats, and 8-bit integers where the folder holds a
+    /// calibration table or the graph is quantized.
+    #[serde(default)]
+    pub precision: Option<Precision>,
+}
+
+/// Numbers that TensorRT calculates in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// 32-bit floats.
+    Fp32,
+    /// 16-bit floats.
+    Fp16,
+    /// 8-bit integers where TensorRT has them, 16-bit floats elsewhere.
+    Int8,
 }
 
 fn one() -> usize {

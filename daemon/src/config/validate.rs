@@ -14,6 +14,9 @@ pub(super) fn validate(settings: &Settings) -> Vec<(String, String)> {
         check.bad("rtsp.address", format!("\"{}\" is no IP address", settings.rtsp.address));
     }
     check.limits(&settings.limits);
+    if let Some(problem) = settings.runtime.problem() {
+        check.bad("runtime.from", problem);
+    }
     check.providers(&settings.infer.providers);
     for (name, model) in &settings.models {
         let key = format!("models.{name}");

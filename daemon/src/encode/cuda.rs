@@ -118,18 +118,22 @@ impl CudaEncoding {
         tried
     }
 
-    /// How many sessions of a codec can be open at once, up to `most`, beside those that are: for `doctor`.
+    /// How many sessions of a codec can be open at once, up to `most`, beside those that are, and why there is no further
+    /// one: for `doctor`.
     #[must_use]
-    pub fn count_sessions(&self, codec: VideoCodec, most: usize) -> usize {
-        let Ok(name) = self.try_codec(codec) else { return 0 };
+    pub fn count_sessions(&self, codec: VideoCodec, most: usize) -> (usize, Option<String>) {
+        let name = match self.try_codec(codec) {
+            Ok(name) => name,
+            Err(reason) => return (0, Some(reason)),
+        };
         let mut held = Vec::new();
         while held.len() < most {
             match probe::open(&self.context, &name) {
                 Ok(session) => held.push(session),
-                Err(_) => break,
+                Err(reason) => return (held.len(), Some(reason)),
             }
         }
-        held.len()
+        (held.len(), None)
     }
 
     /// Sessions that outputs have open, and the limit where one was met.

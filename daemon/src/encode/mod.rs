@@ -30,12 +30,25 @@ pub use spec::{OutputSpec, Target, VideoCodec, default_bitrate, redact};
 pub use status::{OutputState, OutputStatus};
 pub use worker::VideoOut;
 
-/// The encoder that an output of this kind makes, for whoever measures it alone.
+/// An output's encoder, for whoever measures it alone.
+pub struct Alone {
+    /// From the pictures on; the last one encodes. NVENC's session goes with this.
+    pub elements: Vec<gstreamer::Element>,
+    /// What they are.
+    pub label: String,
+    _session: Option<cuda::Permit>,
+}
+
+/// The encoder that an output of this kind makes. `on_gpu`: for pictures in video memory.
 ///
 /// # Errors
-/// Where there is no x264enc.
-pub fn x264(spec: &OutputSpec) -> Result<gstreamer::Element, String> {
-    encoder::x264(spec)
+/// Why there is none.
+pub fn alone(spec: &OutputSpec, on_gpu: bool) -> Result<Alone, String> {
+    let color =
+        crate::flow::Colorimetry { matrix: crate::flow::Matrix::Bt709, range: crate::flow::Range::Limited };
+    let kind = input::Kind { on_gpu, format: crate::flow::PixelFormat::Nv12, color };
+    let made = encoder::Encoder::make(spec, kind)?;
+    Ok(Alone { elements: made.elements, label: made.label, _session: made.permit })
 }
 
 /// What can go wrong when an output or the server is opened.

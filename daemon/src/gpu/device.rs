@@ -27,6 +27,8 @@ struct Inner {
     modules: Vec<sys::CUmodule>,
     functions: HashMap<&'static str, sys::CUfunction>,
     lost: OnceLock<GpuError>,
+    /// Who is told of it.
+    when_lost: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
 // SAFETY: the handles are the driver's, which may be used from any thread while they live; they live as long as this.
@@ -72,6 +74,7 @@ impl Device {
             modules: Vec::new(),
             functions: HashMap::new(),
             lost: OnceLock::new(),
+            when_lost: OnceLock::new(),
         };
         inner.load()?;
         Ok(Self(Arc::new(inner)))
@@ -102,6 +105,11 @@ impl Device {
     #[must_use]
     pub fn lost(&self) -> Option<&GpuError> {
         self.0.lost.get()
+    }
+
+    /// Has somebody told when the device is lost, at once, on the thread whose call found it out. The first to ask is told.
+    pub fn when_lost(&self, tell: impl Fn() + Send + Sync + 'static) {
+        let _ = self.0.when_lost.set(Box::new(tell));
     }
 
     /// Calls the driver with the context current.
@@ -159,7 +167,12 @@ impl Inner {
         let error = GpuError::of(self.index, outcome.0, outcome.1);
         if error.is_sticky() {
             // Another thread may have been first: its error is the cause then.
-            return Err(self.lost.get_or_init(|| error).clone());
+            if self.lost.set(error.clone()).is_ok()
+                && let Some(tell) = self.when_lost.get()
+            {
+                tell();
+            }
+            return Err(self.lost.get().cloned().unwrap_or(error));
         }
         Err(error)
     }

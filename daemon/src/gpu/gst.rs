@@ -16,11 +16,13 @@ mod memory;
 mod pool;
 #[cfg(test)]
 mod tests;
+mod words;
 
 pub use context::CudaContext;
 pub use library::NoCudaMemory;
 pub use memory::FrameError;
 pub use pool::{Canvas, CudaStream, Pool, PoolError, Rendered};
+pub use words::Listening;
 
 /// The caps feature of buffers in video memory.
 pub const FEATURE: &str = "memory:CUDAMemory";

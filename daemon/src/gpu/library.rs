@@ -12,10 +12,12 @@
 pub fn loads(name: &str) -> Result<(), String> {
     // SAFETY: runs the initialisers of one of the driver's own libraries, which GStreamer would load all the same;
     // nothing of it is used or kept.
-    unsafe { libloading::Library::new(name) }.map(drop).map_err(|error| {
-        // The loader's own words are the error's cause.
-        std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string)
-    })
+    unsafe { libloading::Library::new(name) }.map(drop).map_err(|error| reason(&error))
+}
+
+/// The loader's own words, which are the error's cause.
+pub(super) fn reason(error: &libloading::Error) -> String {
+    std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string)
 }
 
 #[cfg(test)]

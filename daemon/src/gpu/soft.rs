@@ -30,6 +30,16 @@ pub fn codecs() -> String {
     folder().join("codecs").display().to_string()
 }
 
+/// The driver's folder, for `LD_LIBRARY_PATH`.
+pub fn libraries() -> String {
+    folder().display().to_string()
+}
+
+/// That and the folder of a library of encoders that gives sessions and encodes nothing, for `LD_LIBRARY_PATH`.
+pub fn encode() -> String {
+    format!("{}:{}", libraries(), folder().join("encode").display())
+}
+
 /// Whether this process is the child that runs the test `module::name`. Otherwise runs it there, with some more in the
 /// environment, and fails where it fails. `module` is `module_path!()`.
 ///

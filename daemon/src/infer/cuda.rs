@@ -14,6 +14,7 @@ mod build;
 mod engine;
 mod memory;
 mod options;
+mod precision;
 mod raw;
 mod session;
 mod slot;
@@ -21,8 +22,9 @@ mod slot;
 mod tests;
 
 pub use build::{Build, ENGINE_SUBCOMMAND, EngineBuild, EngineBuilder, EngineOrder, build_child};
-pub use engine::{Engine, EngineState, Engines, Stamp};
+pub use engine::{Engine, EngineInUse, EngineState, Engines, Stamp};
 pub use memory::DeviceTensor;
 pub use options::{BoundOptions, Graphs, Placement};
+pub(super) use precision::check as check_precision;
 pub use session::BoundSession;
 pub use slot::Slot;

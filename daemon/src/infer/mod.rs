@@ -9,10 +9,13 @@ mod cuda;
 mod features;
 mod graph;
 mod head;
+mod in_use;
 mod input;
+pub mod libraries;
 mod metadata;
 mod model_dir;
 mod output;
+mod preload;
 mod provider;
 mod runtime;
 mod session;
@@ -25,14 +28,16 @@ use std::path::{Path, PathBuf};
 
 pub use cuda::{
     BoundOptions, BoundSession, Build, DeviceTensor, ENGINE_SUBCOMMAND, Engine, EngineBuild, EngineBuilder,
-    EngineOrder, EngineState, Engines, Graphs, Placement, Slot, Stamp, build_child,
+    EngineInUse, EngineOrder, EngineState, Engines, Graphs, Placement, Slot, Stamp, build_child,
 };
 pub use features::{FeatureRing, Features};
 pub use head::Head;
+pub use in_use::{InUse, Place};
 pub use input::InputSpec;
 pub use model_dir::{ModelDir, Stage};
-pub use provider::{Choice, Provider, choose};
-pub use runtime::Runtime;
+pub use preload::loads;
+pub use provider::{Choice, Provider, Readiness, choose, readiness};
+pub use runtime::{CURRENT, LIBRARY, RUNTIMES, Runtime, in_use, version_of};
 pub use session::{Session, SessionOptions};
 pub use window::{WindowBuilder, WindowFrames, gather};
 
@@ -73,12 +78,23 @@ pub enum InferError {
     /// No place has a library that loads.
     #[error(
         "cannot load ONNX Runtime (1.24 or later); looked at{}\ninstall libonnxruntime.so in one of these places, \
-         or name it by `infer.library` or ORT_DYLIB_PATH",
+         fetch or adopt one with `watchpost runtime`, or name it by `infer.library` or ORT_DYLIB_PATH",
         tried.iter().map(|(place, why)| format!("\n  {}: {why}", place.display())).collect::<String>()
     )]
     NoRuntime {
         /// Where, and why not.
         tried: Vec<(PathBuf, String)>,
+    },
+    /// What a provider needs is there, but does not load.
+    #[error(
+        "{provider} cannot be used; these do not load:{}",
+        failed.iter().map(|(file, why)| format!(" {}: {why};", file.display())).collect::<String>().trim_end_matches(';')
+    )]
+    Preload {
+        /// The provider.
+        provider: Provider,
+        /// The libraries, and what the loader said.
+        failed: Vec<(PathBuf, String)>,
     },
     /// Another library than the loaded one is wanted.
     #[error(
@@ -132,6 +148,17 @@ pub enum InferError {
     Calibration {
         /// The file.
         file: PathBuf,
+    },
+    /// Nobody knows the ranges of the model's values.
+    #[error(
+        "{}: precision \"int8\" needs the ranges of the model's values: put a calibration table there \
+         (calibration.flatbuffers, as ONNX Runtime's quantization tools write it, or calibration.cache, as TensorRT's \
+         own calibrator does), or use a quantized graph, which holds them; \"fp16\" needs none",
+        folder.display()
+    )]
+    Uncalibrated {
+        /// The model's folder.
+        folder: PathBuf,
     },
     /// A file of the engines' cache cannot be written.
     #[error("cannot keep an engine in {}: {why}", folder.display())]

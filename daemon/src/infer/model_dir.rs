@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 use super::InferError;
 use crate::config::Manifest;
 use crate::config::manifest::Labels;
+use crate::config::settings::Precision;
 
 /// A model's folder, read and checked.
 #[derive(Debug, Clone)]
@@ -26,6 +27,10 @@ pub struct ModelDir {
     pub onnx: PathBuf,
     /// SHA-256 of the graph's file, 64 hexadecimal digits.
     pub hash: String,
+    /// Whether the graph itself says where it calculates in 8-bit integers (`QuantizeLinear`).
+    pub quantized: bool,
+    /// The numbers that TensorRT is to calculate in (`models.NAME.precision`); see [`Self::in_numbers`].
+    pub precision: Option<Precision>,
     /// What the graph takes.
     pub stage: Stage,
 }
@@ -58,8 +63,18 @@ impl ModelDir {
             return Err(InferError::Keep { file, label: unknown.clone(), labels: labels.len() });
         }
         let onnx = path.join(&manifest.file);
-        let hash = hash(&onnx).map_err(InferError::read(&onnx))?;
-        Ok(Self { path: path.to_path_buf(), manifest, labels, onnx, hash, stage: Stage::Pictures })
+        let (hash, quantized) = hash(&onnx).map_err(InferError::read(&onnx))?;
+        let (path, stage) = (path.to_path_buf(), Stage::Pictures);
+        Ok(Self { path, manifest, labels, onnx, hash, quantized, precision: None, stage })
+    }
+
+    /// With the numbers that the configuration asks for.
+    ///
+    /// # Errors
+    /// 8-bit integers for a model of which nobody knows the ranges of its values.
+    pub fn in_numbers(self, precision: Option<Precision>) -> Result<Self, InferError> {
+        let model = Self { precision, ..self };
+        super::cuda::check_precision(&model).map(|()| model)
     }
 
     /// The head of a two-stage clip model, to be opened beside this one, its backbone; `None` where it has none.
@@ -71,8 +86,8 @@ impl ModelDir {
             return Ok(None);
         };
         let onnx = self.path.join(&head.file);
-        let hash = hash(&onnx).map_err(InferError::read(&onnx))?;
-        Ok(Some(Self { onnx, hash, stage: Stage::Features, ..self.clone() }))
+        let (hash, quantized) = hash(&onnx).map_err(InferError::read(&onnx))?;
+        Ok(Some(Self { onnx, hash, quantized, stage: Stage::Features, ..self.clone() }))
     }
 
     /// Entries in one run of the graph, where `wanted` frames or windows of so many streams may share one: a backbone
@@ -105,17 +120,27 @@ fn read_labels(file: &Path) -> Result<Vec<String>, InferError> {
     Ok(labels)
 }
 
-fn hash(file: &Path) -> std::io::Result<String> {
+/// A node's operator in an ONNX file: field 4, 14 bytes long.
+const QUANTIZE: &[u8] = b"\x22\x0eQuantizeLinear";
+
+/// SHA-256 of a graph's file, and whether it has an operator that makes 8-bit integers.
+fn hash(file: &Path) -> std::io::Result<(String, bool)> {
     let mut file = File::open(file)?;
     let mut hasher = Sha256::new();
-    let mut buffer = vec![0; 1 << 16];
+    let (mut buffer, mut kept, mut quantized) = (vec![0; 1 << 16], 0, false);
     loop {
-        match file.read(&mut buffer)? {
-            0 => break,
-            read => hasher.update(&buffer[..read]),
+        let read = file.read(&mut buffer[kept..])?;
+        if read == 0 {
+            break;
         }
+        hasher.update(&buffer[kept..kept + read]);
+        let filled = kept + read;
+        quantized = quantized || buffer[..filled].windows(QUANTIZE.len()).any(|bytes| bytes == QUANTIZE);
+        // The name may begin in one piece and end in the next.
+        kept = filled.min(QUANTIZE.len() - 1);
+        buffer.copy_within(filled - kept..filled, 0);
     }
-    Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok((hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect(), quantized))
 }
 
 #[cfg(test)]
@@ -139,6 +164,22 @@ mod tests {
         let model = ModelDir::open(folder.path()).unwrap();
         assert_eq!(model.labels, ["person", "ball"]);
         assert_eq!(model.hash, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+        assert!(!model.quantized);
+    }
+
+    #[test]
+    fn a_quantized_graph_is_told_wherever_its_operator_lies() {
+        let folder = folder(MANIFEST);
+        let quantized = |before: usize, name: &str| {
+            let node = [vec![0; before], vec![0x22, name.len() as u8], name.into(), vec![7; 9]].concat();
+            std::fs::write(folder.path().join("model.onnx"), node).unwrap();
+            ModelDir::open(folder.path()).unwrap().quantized
+        };
+        for before in [0, (1 << 16) - 20, (1 << 16) - 16, (1 << 16) - 8, (1 << 16) - 1, (1 << 17) - 25] {
+            assert!(quantized(before, "QuantizeLinear"), "after {before} bytes");
+        }
+        // These give no ranges for a whole graph.
+        assert!(!quantized(100, "DynamicQuantizeLinear") && !quantized(100, "DequantizeLinear"));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! They need ONNX Runtime, as the daemon does; `make` puts it into the build folder.
 
+mod libraries;
 pub(super) mod onnx;
 pub(crate) mod stages;
 

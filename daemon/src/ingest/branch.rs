@@ -17,7 +17,7 @@ use super::cuda;
 use super::inlet::element;
 use super::ring::Track;
 use super::session::{Session, lock};
-use super::{IngestError, decoder, tap};
+use super::{IngestError, decoder, tap, watch};
 use crate::flow::{Codec, PacketKind};
 
 /// Formats that preprocessing reads as they are.
@@ -88,6 +88,7 @@ fn video(
     let decoding = AtomicBool::new(false);
     tapped.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
         let Some(buffer) = info.buffer() else { return gst::PadProbeReturn::Ok };
+        shared.feed.spec.watch.outside();
         if !decoding.swap(true, Ordering::AcqRel) {
             // The pad's owner, not a handle of its own: elements that hold themselves are never freed.
             let (pipeline, tee) = (weak.upgrade(), pad.parent_element());
@@ -158,6 +159,8 @@ fn decode(
     let (label, memory) = match gpu {
         Ok((gpu, found)) => {
             session.gpu.is(&found.element);
+            watched(session, &found.element, watch::Threads::Shared);
+            session.feed.spec.watch.decoding(&found.name);
             chain.extend(found.parser);
             chain.push(found.element);
             (found.name, tap::Memory::Gpu(Arc::clone(gpu)))
@@ -188,6 +191,7 @@ fn on_cpu(
     let location = &session.feed.location;
     let decoder = decoder::make(caps, location.is_live(), &location.to_string())?;
     let mut label = decoder.factory().map_or_else(|| "decoder".into(), |factory| factory.name().to_string());
+    watched(session, &decoder, watch::Threads::Own);
     chain.push(decoder);
     let convert = element("videoconvert", "decoders with other formats")?;
     chain.push(convert.clone());
@@ -197,11 +201,19 @@ fn on_cpu(
         label.push_str(" + videoflip");
         chain.push(flip);
     }
+    session.feed.spec.watch.decoding(&label);
     if let Some(reason) = reason {
         tracing::info!(stream = %session.feed.spec.name, decoder = label, "the CPU decodes: NVDEC: {reason}");
         label = format!("{label} (NVDEC: {reason})");
     }
     Ok((label, tap::Memory::Host(convert)))
+}
+
+/// Has a new decoder watched.
+fn watched(session: &Session, decoder: &gst::Element, threads: watch::Threads) {
+    if let Some(pad) = decoder.static_pad("sink") {
+        watch::decoder(&session.feed.spec.watch, &pad, threads);
+    }
 }
 
 /// Puts the branch into the pipeline, and behind the tee.

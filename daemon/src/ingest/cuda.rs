@@ -68,6 +68,16 @@ impl CudaDecoding {
         Self { context, surfaces }
     }
 
+    /// Loads the plugins that have such decoders. They initialise CUDA in their own way then, which is not to happen in the
+    /// thread of a stream that is the first to look for its decoder.
+    pub fn load() {
+        for factory in factories(|_| true) {
+            if let Err(error) = factory.load() {
+                tracing::warn!(element = %factory.name(), %error, "a plugin does not load");
+            }
+        }
+    }
+
     /// For each media type the element of this GPU that decodes it, or why there is none: for `doctor`.
     #[must_use]
     pub fn codecs(&self) -> Vec<(&'static str, Result<String, String>)> {
@@ -137,6 +147,11 @@ impl CudaDecoding {
     /// Gives a pipeline the context, so that no element makes one of its own.
     pub(super) fn give(&self, pipeline: &gst::Pipeline) {
         self.context.give(pipeline);
+    }
+
+    /// Answers an element that asks for the context all the same; false where a message asks for something else.
+    pub(super) fn answer(&self, message: &gst::MessageRef) -> bool {
+        self.context.answer(message)
     }
 
     /// The picture in a decoder's buffer.

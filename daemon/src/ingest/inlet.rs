@@ -110,6 +110,13 @@ fn rtsp(session: &Arc<Session>, pipeline: &gst::Pipeline, address: &RtspAddress)
         None
     });
 
+    // The thread that talks to the server says nowhere else that it is this source's.
+    let watch = Arc::clone(&spec.watch);
+    source.connect("before-send", false, move |_| {
+        watch.enter();
+        Some(true.to_value())
+    });
+
     let shared = session.clone();
     source.connect("select-stream", false, move |values| {
         let caps = values.get(2).and_then(|value| value.get::<gst::Caps>().ok());

@@ -80,6 +80,16 @@ impl Location {
         matches!(self, Self::Rtsp(_))
     }
 
+    /// Name or address of the host that frames come from, and its port.
+    #[must_use]
+    pub fn host(&self) -> Option<(&str, u16)> {
+        let Self::Rtsp(address) = self else { return None };
+        let (scheme, rest) = address.url.split_once("://")?;
+        let (name, port) = split_port(rest.split(['/', '?', '#']).next()?);
+        let usual = if scheme == "rtsps" { 322 } else { 554 };
+        Some((name, port.strip_prefix(':').and_then(|port| port.parse().ok()).unwrap_or(usual)))
+    }
+
     /// Takes credentials out of a text that somebody else wrote.
     #[must_use]
     pub fn scrub(&self, text: &str) -> String {
@@ -146,11 +156,16 @@ impl RtspAddress {
     }
 }
 
-fn check_host(host: &str) -> Result<(), String> {
-    let (name, port) = match host.strip_prefix('[') {
-        Some(v6) => v6.split_once(']').map_or(("", ""), |(name, port)| (name, port)),
+/// A host's name or address without brackets, and its port with the colon before it.
+fn split_port(host: &str) -> (&str, &str) {
+    match host.strip_prefix('[') {
+        Some(v6) => v6.split_once(']').unwrap_or(("", "")),
         None => host.split_at(host.find(':').unwrap_or(host.len())),
-    };
+    }
+}
+
+fn check_host(host: &str) -> Result<(), String> {
+    let (name, port) = split_port(host);
     if name.is_empty() || name.contains(char::is_whitespace) {
         return Err("it names no host".into());
     }
@@ -303,5 +318,15 @@ mod tests {
     #[test]
     fn ipv6_hosts() {
         assert_eq!(rtsp("rtsp://[fe80::1]:554/x").url, "rtsp://[fe80::1]:554/x");
+    }
+
+    #[test]
+    fn the_host_is_known_without_the_rest() {
+        let host =
+            |text: &str| Location::parse(text).unwrap().host().map(|(name, port)| (name.to_owned(), port));
+        assert_eq!(host("rtsp://u:secret@cam-3/main?x=1"), Some(("cam-3".to_owned(), 554)));
+        assert_eq!(host("rtsps://cam-3?x=1"), Some(("cam-3".to_owned(), 322)));
+        assert_eq!(host("RTSP://[fe80::1]:8554/x"), Some(("fe80::1".to_owned(), 8554)));
+        assert_eq!(host("/srv/clip.mp4"), None);
     }
 }

@@ -36,6 +36,7 @@ mod stats;
 mod supervisor;
 mod tap;
 mod timeline;
+mod watch;
 
 pub use branch::accept_padded_rows;
 pub use change::{Change, ChangeMeter};
@@ -45,3 +46,4 @@ pub use location::Location;
 pub use ring::{Clip, PacketRing, Track};
 pub use source::{Next, Source, SourceSpec};
 pub use stats::SourceStats;
+pub use watch::Watch;

@@ -19,7 +19,7 @@ use super::ring::PacketRing;
 use super::source::SourceSpec;
 use super::stats::Counters;
 use super::timeline::Timeline;
-use super::{IngestError, branch, inlet};
+use super::{IngestError, branch, inlet, watch};
 use crate::flow::{Decoded, Size, StreamInfo};
 
 /// How often the supervisor looks at the clock.
@@ -296,6 +296,8 @@ pub(super) fn run(feed: &Arc<Feed>) -> Report {
     let pipeline = gst::Pipeline::new();
     let bus = gst::Bus::new();
     pipeline.set_bus(Some(&bus));
+    feed.spec.watch.enter();
+    listen(&bus, &feed.spec);
     let session = Session::new(feed, bus.clone());
     if let Some(Ok(gpu)) = feed.gpu() {
         gpu.give(&pipeline);
@@ -330,6 +332,8 @@ pub(super) fn run(feed: &Arc<Feed>) -> Report {
     if let Err(error) = pipeline.set_state(gst::State::Null) {
         tracing::error!(stream = %feed.spec.name, %error, "a pipeline does not stop");
     }
+    feed.spec.watch.leave();
+    feed.spec.watch.idle();
     bus.set_flushing(true);
     Report {
         outcome,
@@ -342,6 +346,18 @@ pub(super) fn run(feed: &Arc<Feed>) -> Report {
                 .saturating_sub(session.first_frame.load(Ordering::Relaxed)),
         ),
     }
+}
+
+/// Hears every message of a pipeline on the thread that posts it: elements that ask for the GPU's context are answered
+/// there and then, and the watch is told of threads. The others go on to the bus.
+pub(super) fn listen(bus: &gst::Bus, spec: &SourceSpec) {
+    let (told, gpu) = (Arc::clone(&spec.watch), spec.gpu.clone());
+    bus.set_sync_handler(move |_, message| {
+        if gpu.as_ref().is_some_and(|gpu| gpu.answer(message)) {
+            return gst::BusSyncReply::Drop;
+        }
+        watch::on_message(&*told, message)
+    });
 }
 
 fn watch(session: &Arc<Session>, bus: &gst::Bus, refused: bool) -> Outcome {

@@ -17,7 +17,7 @@ use super::queue::{Item, Queue};
 use super::ring::PacketRing;
 use super::session::{Event, Feed, RawFrame};
 use super::stats::SourceStats;
-use super::{IngestError, supervisor, timeline};
+use super::{IngestError, Watch, supervisor, timeline};
 use crate::config::settings::{Stream, Transport};
 use crate::flow::{Decoded, Frame, FrameMeta, Size, StreamInfo};
 
@@ -47,6 +47,8 @@ pub struct SourceSpec {
     pub realtime: bool,
     /// Stream time of compressed packets to keep; zero keeps none.
     pub ring: Duration,
+    /// Who is told of its threads and its decoder.
+    pub watch: Arc<dyn Watch>,
     /// Decode on this GPU what it can decode; otherwise, and where there is none, on the CPU.
     pub gpu: Option<Arc<CudaDecoding>>,
 }
@@ -71,6 +73,7 @@ impl SourceSpec {
             loop_: false,
             realtime: false,
             ring: Duration::from_secs(10),
+            watch: Arc::new(()),
             gpu: None,
         }
     }

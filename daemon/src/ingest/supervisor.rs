@@ -16,7 +16,13 @@ const STABLE: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// Runs until the feed is stopped or a file is over.
 pub(super) fn run(feed: &Arc<Feed>) {
-    if feed.location.is_live() { live(feed) } else { file(feed) }
+    feed.spec.watch.enter();
+    if feed.location.is_live() {
+        live(feed)
+    } else {
+        file(feed)
+    }
+    feed.spec.watch.leave();
 }
 
 fn live(feed: &Arc<Feed>) {

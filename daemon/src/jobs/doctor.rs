@@ -13,8 +13,10 @@ mod gpu;
 mod machine;
 mod models;
 mod network;
+mod nvenc;
 mod plugins;
 mod report;
+mod runtime;
 mod source;
 mod tries;
 mod video;
@@ -91,7 +93,13 @@ pub fn run(patient: Patient<'_>, json: bool) -> anyhow::Result<()> {
         return Err(error);
     }
     if !report.can_run() {
-        bail!("the configured streams cannot run as things are: the lines marked WRONG say why");
+        let names = report.stopped(&streams).join(", ");
+        let which = if names.is_empty() {
+            "the daemon cannot run".to_owned()
+        } else {
+            format!("cannot run: {names}")
+        };
+        bail!("{which}; the lines marked WRONG say why");
     }
     Ok(())
 }

@@ -8,4 +8,5 @@ pub mod doctor;
 pub mod gpu;
 pub mod model;
 pub mod plugin;
+pub mod runtime;
 pub mod scene;

@@ -4,6 +4,7 @@
 //! stdout, and PNG files with what was found drawn in. Owns the session and the decoding pipeline; whatever is
 //! wrong with the folder, the graph or the file comes back as an error that names it.
 
+pub mod engines;
 mod media;
 mod report;
 
@@ -46,7 +47,7 @@ pub struct CheckArgs {
     /// Threads within a run; 0: half the processors
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub threads: usize,
-    /// libonnxruntime.so to use
+    /// libonnxruntime.so to use; default: as the daemon finds it
     #[arg(long, value_name = "FILE")]
     pub library: Option<PathBuf>,
     /// One JSON object instead of text
@@ -146,7 +147,7 @@ impl Model {
             input: report::describe_input(&input, &self.manifest),
             outputs: outputs.map(|(name, output)| format!("`{name}` {:?}", output.shape)).collect(),
             window: self.manifest.window,
-            runtime: format!("ONNX Runtime {} on the CPU", runtime.version()),
+            runtime: format!("ONNX Runtime {} on the CPU ({})", runtime.version(), runtime.place()),
             threads: self.session.threads(),
             milliseconds,
             warnings: self.doubts(),

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
+use super::blame;
 use super::deliver::{self, Delivery, PluginSetup};
 use super::inbox::Message;
 use super::lane::{Lane, LaneError};
@@ -23,6 +24,7 @@ use crate::config::settings::Stream;
 use crate::ingest::{Source, SourceSpec};
 use crate::publish::messages::Labels;
 use crate::scene::SceneSpec;
+use crate::service::crash::Verdict;
 
 /// Frames between reader and outputs for each that may wait for models.
 const CREDITS: usize = 4;
@@ -40,6 +42,16 @@ pub(super) enum BuildError {
     Scene(#[from] crate::scene::SpecError),
     #[error("no thread for its source: {0}")]
     Thread(#[from] std::io::Error),
+}
+
+impl BuildError {
+    /// What is waited for, where that is all that is wrong.
+    pub(super) fn not_yet(&self) -> Option<String> {
+        match self {
+            Self::Model(super::pool::PoolError::NotYet { why, .. }) => Some(why.to_string()),
+            _ => None,
+        }
+    }
 }
 
 /// Builds a stream's worker on this lane, with the models as this lane has them.
@@ -67,6 +79,10 @@ pub(super) fn build<L: Lane>(
             tracing::warn!(stream = %name, model = %model.name, warning);
             warnings.push(warning);
         }
+    }
+    let address = status.get().status.source;
+    if let Verdict::Fit(crashes @ 1..) = shared.crashes.verdict(name, &address) {
+        warnings.push(blame::warning(crashes));
     }
     status.update(|report| report.status.warnings.clone_from(&warnings));
 
@@ -106,7 +122,8 @@ pub(super) fn build<L: Lane>(
         let spec = SceneSpec::parse(&settings.source)?;
         AnySource::Scene(Box::new(SceneFeed::new(name, spec, left_out.clone())))
     } else {
-        let mut spec = SourceSpec::from_settings(name, settings);
+        let watch = shared.crashes.watch(name, &address);
+        let mut spec = SourceSpec { watch, ..SourceSpec::from_settings(name, settings) };
         lane.decode_here(&mut spec, settings.in_flight * CREDITS);
         AnySource::Ingest(Box::new(Source::start(spec)?))
     };

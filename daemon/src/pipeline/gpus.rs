@@ -7,11 +7,13 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::lane::{CudaShared, CudaTensor};
+use super::lane::{Cuda, CudaShared, CudaTensor, Lane};
 use super::pool::Pool;
 use crate::config::Settings;
 use crate::config::settings::{Accel, LaneChoice, Stream};
-use crate::gpu::{Device, probe};
+use crate::gpu::{Device, Driver, probe};
+use crate::publish::messages::ModelStatus;
+use crate::service::crash;
 use crate::telemetry::Registry;
 
 /// Which lane, and which GPU, a stream asks for.
@@ -48,7 +50,10 @@ pub(super) enum Choice {
 pub fn check_lane(settings: &Settings, stream: Option<&Stream>) -> Result<String, String> {
     let wish =
         stream.map_or_else(|| Wish::of_box(&settings.accel), |stream| Wish::of(&settings.accel, stream));
-    Gpus::new(settings, Registry::new()).choose(wish).map(|choice| choice.to_string())
+    // By its settings, since a stream does not know its name.
+    let named = settings.streams.iter().find(|(_, known)| stream.is_some_and(|stream| stream == *known));
+    let name = named.map(|(name, _)| name.as_str());
+    Gpus::new(settings, Registry::new()).choose(wish, name).map(|choice| choice.to_string())
 }
 
 impl std::fmt::Display for Choice {
@@ -79,15 +84,15 @@ impl Gpus {
         Self { registry, settings: Mutex::new(settings.clone()), open: Mutex::default() }
     }
 
-    /// The lane for what is asked.
+    /// The lane for what is asked, by a stream or by the box.
     ///
     /// # Errors
     /// Where CUDA is asked for by name and cannot start, or its GPU was lost.
-    pub(super) fn choose(&self, wish: Wish) -> Result<Choice, String> {
+    pub(super) fn choose(&self, wish: Wish, stream: Option<&str>) -> Result<Choice, String> {
         if wish.lane == LaneChoice::Cpu {
             return Ok(Choice::Cpu("as configured".into()));
         }
-        match self.get(wish.gpu) {
+        match self.get(wish.gpu, stream) {
             Ok(gpu) => {
                 if let Some(lost) = gpu.shared.device.lost() {
                     return Err(format!("GPU {} is lost until the daemon starts again: {lost}", wish.gpu));
@@ -117,6 +122,12 @@ impl Gpus {
         }
     }
 
+    /// What runs each model on each GPU.
+    pub(super) fn report(&self) -> Vec<ModelStatus> {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        open.iter().flat_map(|(index, gpu)| gpu.models.report(Cuda::NAME, Some(*index))).collect()
+    }
+
     /// Stops every model's thread.
     pub(super) fn stop(&self) {
         for gpu in std::mem::take(&mut *self.open.lock().unwrap_or_else(PoisonError::into_inner)).values() {
@@ -124,24 +135,46 @@ impl Gpus {
         }
     }
 
-    fn get(&self, index: u32) -> Result<Arc<Gpu>, String> {
+    fn get(&self, index: u32, stream: Option<&str>) -> Result<Arc<Gpu>, String> {
         // Held while one is opened: two streams that want the same wait for one context.
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(gpu) = open.get(&index) {
             return Ok(Arc::clone(gpu));
         }
+        let gpu = crash::blameless(|| self.open(index, stream))?;
+        open.insert(index, Arc::clone(&gpu));
+        Ok(gpu)
+    }
+
+    /// Opens a GPU, and has everything loaded that initialises CUDA: no stream's decoder has a part in that.
+    fn open(&self, index: u32, stream: Option<&str>) -> Result<Arc<Gpu>, String> {
         let driver = probe().map_err(|error| error.to_string())?;
-        let found = driver.gpus.iter().find(|gpu| gpu.index == index).ok_or_else(|| {
-            format!("there is no GPU {index}; the driver has {}, counted from 0", driver.gpus.len())
-        })?;
+        let found = driver
+            .gpus
+            .iter()
+            .find(|gpu| gpu.index == index)
+            .ok_or_else(|| self.no_such(index, stream, &driver))?;
         let device = Device::open(index).map_err(|error| error.to_string())?;
+        // What breaks once the context is broken is not its source's doing.
+        device.when_lost(crash::pardon);
         let shared = CudaShared::new(device, &self.registry);
         let settings = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
         let models = Pool::new(&settings, self.registry.clone(), Box::new(shared.loader()));
         let gpu = Arc::new(Gpu { shared, models, name: found.name.clone() });
         let version = driver.module.as_deref().unwrap_or("unknown");
         tracing::info!(gpu = index, name = found.name, driver = version, cuda = driver.cuda, "GPU opened");
-        open.insert(index, Arc::clone(&gpu));
         Ok(gpu)
+    }
+
+    /// That there is no such GPU: which key asks for it, where that is written, and what there is.
+    fn no_such(&self, index: u32, stream: Option<&str>, driver: &Driver) -> String {
+        let settings = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = stream.filter(|name| settings.streams.get(*name).is_some_and(|own| own.gpu.is_some()));
+        let key = own.map_or_else(|| "accel.gpu".to_owned(), |name| format!("streams.{name}.gpu"));
+        let key = settings.origins.place(&key);
+        let there: Vec<String> =
+            driver.gpus.iter().map(|gpu| format!("{} ({})", gpu.index, gpu.name)).collect();
+        let (count, there) = (there.len(), there.join(", "));
+        format!("{key}: there is no GPU {index}; the driver has {count}, counted from 0: {there}")
     }
 }

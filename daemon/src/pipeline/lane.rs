@@ -21,9 +21,12 @@ use crate::publish::messages::Edge;
 use crate::render::Overlay;
 
 use super::model::{Answer, Input};
+pub use super::serving::Serving;
 
 pub use cpu::{Cpu, CpuLoader};
-pub use cuda::{Cuda, CudaLoader, CudaShared, CudaTensor};
+pub use cuda::{
+    Cuda, CudaEngine, CudaLoader, CudaModel, CudaPreprocess, CudaShared, CudaTensor, Surface, trial,
+};
 
 /// What a model wants to be fed.
 #[derive(Debug, Clone)]
@@ -152,22 +155,34 @@ pub struct Opened<T: Recycle> {
     pub batch: usize,
     /// Threads within one run; 0 where it runs on no CPU.
     pub threads: usize,
-    /// What runs it ("CPU"), for the status, and whether its input or output is copied between host and GPU.
-    pub edge: (String, bool),
 }
+
+/// A model cannot be run yet, and it is being worked on: whoever asks again later gets it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct NotYet(pub String);
 
 /// How models are opened for a lane.
 pub trait Loader<T: Recycle>: Send + Sync {
-    /// Opens a model; what its manifest leaves to the graph's metadata is written into `dir`.
+    /// Opens a model; what its manifest leaves to the graph's metadata is written into `dir`, what runs it into
+    /// [`Order::serving`].
     ///
     /// # Errors
-    /// Why it cannot be used.
+    /// Why it cannot be used, or [`NotYet`].
     fn open(
         &self,
         runtime: &Runtime,
         dir: &mut ModelDir,
         order: &Order<'_>,
     ) -> Result<Opened<T>, Box<dyn std::error::Error + Send + Sync>>;
+
+    /// Whether a model is still being made ready, so that opening it would only say [`NotYet`] again.
+    fn preparing(&self, _name: &str) -> Option<NotYet> {
+        None
+    }
+
+    /// Ends what is being made ready for models that nobody wants any more.
+    fn keep(&self, _wanted: &dyn Fn(&str) -> bool) {}
 }
 
 /// How a model is to be opened.
@@ -179,6 +194,8 @@ pub struct Order<'a> {
     pub options: SessionOptions,
     /// Confidence in place of the manifest's.
     pub threshold: Option<f32>,
+    /// What runs it is said here.
+    pub serving: &'a Serving,
     /// `infer` of the configuration.
     pub infer: &'a Infer,
     /// Where what can be made again is kept.

@@ -7,8 +7,10 @@
 //! `lane.rs` is the seam between CPU and GPU; `stream.rs` is one stream's life; `worker.rs` its loop, which reads as
 //! the picture in `lib.rs`: `reader.rs` → `models.rs` → `model.rs` → `inflight.rs` → `deliver.rs` → `outputs.rs`.
 
+mod blame;
 mod build;
 mod deliver;
+mod engines;
 mod gpus;
 mod inbox;
 mod inflight;
@@ -22,13 +24,16 @@ mod pool;
 mod reader;
 mod sampler;
 mod scene_feed;
+mod serving;
 mod status;
 mod stream;
 mod supervisor;
 mod trace;
 mod worker;
 
+pub use blame::announce;
 pub use deliver::record;
+pub use engines::{KeptEngine, Verdict, kept_engines, prune_engines, remove_engines};
 pub use gpus::check_lane;
 pub use pool::{PoolError, check_model, find_model, model_dir};
 pub use status::Report;

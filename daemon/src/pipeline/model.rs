@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::lane::{Engine, Feed, Opened};
+use super::lane::{Engine, Feed, Opened, Serving};
 use crate::flow::{Lent, Letterbox, Objects, Recycle, Run, Score, Tensor};
 use crate::infer::ModelDir;
 use crate::postprocess::Decoder;
@@ -63,8 +63,8 @@ pub struct Model<T: Recycle> {
     pub dir: ModelDir,
     /// What it wants to be fed.
     pub feed: Feed,
-    /// What runs it, and whether that costs a copy between host and GPU.
-    pub edge: (String, bool),
+    /// What runs it.
+    pub serving: Serving,
     jobs: Mutex<Option<Sender<Job<T>>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -78,10 +78,11 @@ impl<T: Recycle + Send + Sync + 'static> Model<T> {
         name: &str,
         dir: ModelDir,
         opened: Opened<T>,
+        serving: Serving,
         wait: Duration,
         registry: &Registry,
     ) -> std::io::Result<Self> {
-        let Opened { engine, feed, batch, edge, .. } = opened;
+        let Opened { engine, feed, batch, .. } = opened;
         let (jobs, queue) = channel();
         let labels = [(crate::telemetry::fields::MODEL, name)];
         let worker = Worker {
@@ -98,7 +99,7 @@ impl<T: Recycle + Send + Sync + 'static> Model<T> {
             name: name.to_owned(),
             dir,
             feed,
-            edge,
+            serving,
             jobs: Mutex::new(Some(jobs)),
             thread: Mutex::new(Some(thread)),
         })

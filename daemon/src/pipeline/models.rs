@@ -151,12 +151,20 @@ impl<L: Lane> StreamModels<L> {
 
     /// What runs each model.
     pub(super) fn edges(&self) -> Vec<Edge> {
-        let edge = |(by, copies): &(String, bool), name: &str| Edge {
-            name: format!("infer {name}"),
-            by: by.clone(),
-            copies: *copies,
+        let edge = |model: &Model<L::Tensor>| {
+            let (by, copies) = model.serving.edge();
+            Edge { name: format!("infer {}", model.name), by, copies }
         };
-        self.uses.iter().map(|model| edge(&model.model.edge, &model.model.name)).collect()
+        self.uses.iter().map(|model| edge(&model.model)).collect()
+    }
+
+    /// Brings a stream's edges up to date: an engine takes the place of what served before it.
+    pub(super) fn refresh(&self, edges: &mut [Edge]) {
+        for edge in self.edges() {
+            if let Some(known) = edges.iter_mut().find(|known| known.name == edge.name) {
+                *known = edge;
+            }
+        }
     }
 
     /// Forgets unfinished windows: the source was lost, or what it shows changed.

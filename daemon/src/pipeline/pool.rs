@@ -5,16 +5,17 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::lane::{CpuLoader, Loader, Order};
+use super::lane::{CpuLoader, Loader, NotYet, Order, Serving};
 use super::model::Model;
 use crate::config::Settings;
 use crate::config::settings::{Infer, Model as ModelSettings};
 use crate::flow::Recycle;
 use crate::infer::{ModelDir, Runtime, SessionOptions};
-use crate::telemetry::Registry;
+use crate::publish::messages::ModelStatus;
+use crate::telemetry::{Registry, fields};
 
 /// Why a model cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +29,14 @@ pub enum PoolError {
         path: String,
         /// Where it was looked for.
         looked: String,
+    },
+    /// It is being made ready.
+    #[error("model {name}: {why}")]
+    NotYet {
+        /// Name of the model.
+        name: String,
+        /// What is waited for.
+        why: NotYet,
     },
     /// It cannot be loaded.
     #[error("model {name}: {source}")]
@@ -74,7 +83,10 @@ pub fn find_model(settings: &Settings, name: &str) -> Result<PathBuf, PoolError>
 pub fn model_dir(settings: &Settings, name: &str) -> Result<ModelDir, PoolError> {
     let path = settings.models.get(name).map(|model| model.path.clone()).unwrap_or_default();
     let folder = find(name, &path, &settings.paths.models)?;
-    ModelDir::open(&folder).map_err(|error| PoolError::Load { name: name.to_owned(), source: error.into() })
+    let precision = settings.models.get(name).and_then(|model| model.precision);
+    ModelDir::open(&folder)
+        .and_then(|model| model.in_numbers(precision))
+        .map_err(|error| PoolError::Load { name: name.to_owned(), source: error.into() })
 }
 
 /// The models of the box, as one lane has them.
@@ -82,20 +94,46 @@ pub(super) struct Pool<T: Recycle> {
     settings: Mutex<Parts>,
     /// One lock a model: two streams that want the same model wait for one load, others do not wait.
     slots: Mutex<HashMap<String, Slot<T>>>,
+    /// What runs each, also of those that are being made ready.
+    serving: Mutex<BTreeMap<String, Serving>>,
     registry: Registry,
     loader: Box<dyn Loader<T>>,
 }
 
 impl<T: Recycle + Send + Sync + 'static> Pool<T> {
     pub(super) fn new(settings: &Settings, registry: Registry, loader: Box<dyn Loader<T>>) -> Self {
-        Self { settings: Mutex::new(parts(settings)), slots: Mutex::default(), registry, loader }
+        let settings = Mutex::new(parts(settings));
+        Self { settings, slots: Mutex::default(), serving: Mutex::default(), registry, loader }
     }
 
     /// Takes over changed settings; models that run stay as long as a stream holds them.
     pub(super) fn configure(&self, settings: &Settings) {
-        *self.settings.lock().unwrap_or_else(PoisonError::into_inner) = parts(settings);
+        let before = {
+            let mut current = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *current, parts(settings)).models
+        };
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         slots.retain(|name, _| settings.models.contains_key(name));
+        // Nobody would ask again for one that no stream wants any more.
+        let wanted = |name: &str| settings.streams.values().any(|stream| stream.models.contains_key(name));
+        let as_before = |name: &str| before.get(name) == settings.models.get(name);
+        self.loader.keep(&|name| wanted(name) && as_before(name));
+        self.serving().retain(|name, serving| {
+            let stays = settings.models.contains_key(name);
+            if !stays {
+                self.registry.forget(fields::MODEL, name);
+            }
+            stays && (wanted(name) || !serving.lacks_engine())
+        });
+    }
+
+    /// What runs each model.
+    pub(super) fn report(&self, lane: &str, gpu: Option<u32>) -> Vec<ModelStatus> {
+        self.serving().iter().map(|(name, serving)| serving.status(name, lane, gpu)).collect()
+    }
+
+    fn serving(&self) -> MutexGuard<'_, BTreeMap<String, Serving>> {
+        self.serving.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The model of that name, loaded where it is not.
@@ -119,11 +157,28 @@ impl<T: Recycle + Send + Sync + 'static> Pool<T> {
         {
             return Ok(Arc::clone(model));
         }
+        if let Some(why) = self.loader.preparing(name) {
+            return Err(PoolError::NotYet { name: name.to_owned(), why });
+        }
         let folder = find(name, &settings.path, &folders)?;
-        let model = self
-            .load(name, &folder, settings, &infer, &cache)
-            .map_err(|source| PoolError::Load { name: name.to_owned(), source })?;
-        let model = Arc::new(model);
+        if slot.is_some() {
+            // The one before may serve other streams for a while yet.
+            self.serving().remove(name);
+        }
+        let serving = self.serving().entry(name.to_owned()).or_default().clone();
+        let model = match self.load(name, &folder, settings, &infer, &cache, &serving) {
+            Ok(model) => Arc::new(model),
+            Err(source) => {
+                if !serving.lacks_engine() {
+                    self.serving().remove(name);
+                }
+                let name = name.to_owned();
+                return Err(match source.downcast::<NotYet>() {
+                    Ok(why) => PoolError::NotYet { name, why: *why },
+                    Err(source) => PoolError::Load { name, source },
+                });
+            }
+        };
         *slot = Some((settings.clone(), Arc::clone(&model)));
         Ok(model)
     }
@@ -135,21 +190,23 @@ impl<T: Recycle + Send + Sync + 'static> Pool<T> {
         settings: &ModelSettings,
         infer: &Infer,
         cache: &Path,
+        serving: &Serving,
     ) -> Result<Model<T>, Box<dyn std::error::Error + Send + Sync>> {
         let runtime = Runtime::load(infer.library.as_deref())?;
-        let mut dir = ModelDir::open(folder)?;
+        let mut dir = ModelDir::open(folder)?.in_numbers(settings.precision)?;
         let threads = if settings.threads == 0 { infer.threads } else { settings.threads };
         let options = SessionOptions { threads, batch: settings.batch };
-        let order = Order { name, options, threshold: settings.threshold, infer, cache };
+        let order = Order { name, options, threshold: settings.threshold, serving, infer, cache };
         let opened = self.loader.open(&runtime, &mut dir, &order)?;
-        let (threads, batch, by) = (opened.threads, opened.batch, &opened.edge.0);
+        let (threads, batch, by) = (opened.threads, opened.batch, serving.edge().0);
         tracing::info!(model = name, folder = %folder.display(), by, threads, batch, "model loaded");
         let wait = Duration::from_millis(infer.batch_wait_ms);
-        Ok(Model::start(name, dir, opened, wait, &self.registry)?)
+        Ok(Model::start(name, dir, opened, serving.clone(), wait, &self.registry)?)
     }
 
-    /// Stops every model's thread.
+    /// Stops every model's thread, and what is being made ready.
     pub(super) fn stop(&self) {
+        self.loader.keep(&|_| false);
         for (_, slot) in self.slots.lock().unwrap_or_else(PoisonError::into_inner).drain() {
             if let Some((_, model)) = slot.lock().unwrap_or_else(PoisonError::into_inner).take() {
                 model.stop();

@@ -93,6 +93,7 @@ impl SharedStatus {
             }
         });
         match (state, error) {
+            (StreamState::Quarantined, Some(error)) => tracing::error!(stream, ?state, error),
             (StreamState::Down | StreamState::Failed, Some(error)) => tracing::warn!(stream, ?state, error),
             _ if changed => tracing::info!(stream, ?state),
             _ => {}

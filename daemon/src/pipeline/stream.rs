@@ -9,6 +9,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use super::blame;
 use super::build::{BuildError, build};
 use super::gpus::{Choice, Wish};
 use super::inbox::Message;
@@ -19,10 +20,13 @@ use super::supervisor::Shared;
 use super::worker::Ending;
 use crate::config::settings::Stream;
 use crate::publish::messages::StreamState;
+use crate::service::crash::Verdict;
 
 /// Waits between two tries of a stream that failed.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// Between two looks at what is being made ready for a stream.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// A stream that runs.
 pub(super) struct StreamHandle {
@@ -100,6 +104,7 @@ impl StreamHandle {
         let life = Life {
             name: Arc::from(name),
             settings,
+            source,
             wish,
             shared: Arc::clone(&shared),
             status: handle.status.clone(),
@@ -144,6 +149,8 @@ impl StreamHandle {
 struct Life {
     name: Arc<str>,
     settings: Stream,
+    /// Its address as it is shown.
+    source: String,
     wish: Wish,
     shared: Arc<Shared>,
     status: SharedStatus,
@@ -151,7 +158,30 @@ struct Life {
 }
 
 impl Life {
+    /// Whether it may start, as far as its source's crashes are concerned; waits where it has to.
+    fn admitted(&self) -> bool {
+        let labels = [(crate::telemetry::fields::STREAM, &*self.name)];
+        let quarantined = self.shared.registry.gauge("stream_quarantined", &labels);
+        quarantined.set(0.0);
+        match self.shared.crashes.verdict(&self.name, &self.source) {
+            Verdict::Fit(_) => true,
+            Verdict::Apart(delay) => {
+                self.enter(StreamState::Down, Some(blame::apart(&self.name, delay)));
+                !self.stop.wait(delay)
+            }
+            Verdict::Quarantined(found) => {
+                quarantined.set(1.0);
+                let error = blame::quarantined(&self.name, &self.source, &found);
+                self.enter(StreamState::Quarantined, Some(error));
+                false
+            }
+        }
+    }
+
     fn run(self) {
+        if !self.admitted() {
+            return;
+        }
         let mut wait = FIRST_WAIT;
         while !self.stop.asked() {
             self.enter(StreamState::Starting, None);
@@ -173,6 +203,14 @@ impl Life {
                     break;
                 }
                 Ending::Failed(error) => self.enter(StreamState::Failed, Some(error)),
+                Ending::NotYet(why) => {
+                    self.status.update(|report| report.status.warnings = vec![why]);
+                    self.status.publish(&self.name, &self.shared.publish);
+                    if self.stop.wait(LOOK) {
+                        break;
+                    }
+                    continue;
+                }
             }
             if started.elapsed() > LONGEST_WAIT {
                 wait = FIRST_WAIT;
@@ -191,7 +229,7 @@ impl Life {
         if self.stop.asked() {
             return Ending::Stopped;
         }
-        let outcome = match self.shared.gpus.choose(self.wish) {
+        let outcome = match self.shared.gpus.choose(self.wish, Some(&self.name)) {
             Ok(Choice::Cpu(why)) => {
                 self.takes(Cpu::NAME, why);
                 self.on(Cpu, &self.shared.cpu, inbox, &messages)
@@ -204,8 +242,10 @@ impl Life {
             }
             Err(why) => return Ending::Failed(why),
         };
-        outcome
-            .unwrap_or_else(|error| Ending::Failed(format!("failed to open stream {}: {error}", self.name)))
+        outcome.unwrap_or_else(|error| match error.not_yet() {
+            Some(why) => Ending::NotYet(why),
+            None => Ending::Failed(format!("failed to open stream {}: {error}", self.name)),
+        })
     }
 
     fn on<L: Lane>(

@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::gpus::{Gpus, Wish};
-use super::lane::CpuLoader;
+use super::lane::{Cpu, CpuLoader, Lane};
 use super::pool::Pool;
 use super::status::Report;
 use super::stream::StreamHandle;
@@ -21,7 +21,8 @@ use crate::encode::RtspHandle;
 use crate::flow::Tensor;
 use crate::plugins::Host;
 use crate::publish::PublishHandle;
-use crate::publish::messages::StreamState;
+use crate::publish::messages::{ModelStatus, StreamState, Timestamp};
+use crate::service::crash::Crashes;
 use crate::telemetry::Registry;
 
 /// How long a command may wait for its stream.
@@ -36,6 +37,7 @@ pub(super) struct Shared {
     pub(super) publish: PublishHandle,
     pub(super) server: Option<RtspHandle>,
     pub(super) registry: Registry,
+    pub(super) crashes: Arc<Crashes>,
 }
 
 /// What a change of the configuration did.
@@ -77,10 +79,11 @@ impl Supervisor {
         publish: PublishHandle,
         server: Option<RtspHandle>,
         registry: Registry,
+        crashes: Arc<Crashes>,
     ) -> Self {
         let gpus = Gpus::new(settings, registry.clone());
         let cpu = Pool::new(settings, registry.clone(), Box::new(CpuLoader));
-        let shared = Arc::new(Shared { gpus, cpu, host, publish, server, registry });
+        let shared = Arc::new(Shared { gpus, cpu, host, publish, server, registry, crashes });
         Self { shared, streams: Mutex::default() }
     }
 
@@ -140,15 +143,17 @@ impl Supervisor {
         StreamHandle::start(name, entry.settings.clone(), entry.wish, enabled, Arc::clone(&self.shared))
     }
 
-    /// Turns a stream on or off until the next start of the daemon.
+    /// Turns a stream on or off until the next start of the daemon. One that is turned on is quarantined no longer, and
+    /// its crashes are forgotten.
     ///
     /// # Errors
-    /// Where there is no such stream.
+    /// Where there is no such stream, or its crashes cannot be forgotten on disk.
     pub fn set_enabled(&self, name: &str, enabled: bool) -> Result<(), String> {
         let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
         let known: Vec<String> = streams.keys().cloned().collect();
         let entry = streams.get_mut(name).ok_or_else(|| no_stream(name, &known))?;
-        if entry.off != enabled {
+        let lifted = enabled && self.shared.crashes.lift(name).map_err(|error| error.to_string())?;
+        if entry.off != enabled && !lifted {
             return Ok(());
         }
         entry.off = !enabled;
@@ -185,13 +190,22 @@ impl Supervisor {
     /// # Errors
     /// Where CUDA is asked for by name and cannot start.
     pub fn lane(&self, settings: &Settings) -> Result<String, String> {
-        self.shared.gpus.choose(Wish::of_box(&settings.accel)).map(|choice| choice.to_string())
+        self.shared.gpus.choose(Wish::of_box(&settings.accel), None).map(|choice| choice.to_string())
     }
 
     /// The error after which a GPU can only be used by a new process, once one came.
     #[must_use]
     pub fn lost_gpu(&self) -> Option<String> {
         self.shared.gpus.lost()
+    }
+
+    /// What runs each model, on each lane that has it. Also brings the gauges of their engines up to date.
+    #[must_use]
+    pub fn models(&self) -> Vec<ModelStatus> {
+        let mut models = self.shared.cpu.report(Cpu::NAME, None);
+        models.extend(self.shared.gpus.report());
+        super::serving::show(&self.shared.registry, &models, Timestamp::now());
+        models
     }
 
     /// The status of every stream.

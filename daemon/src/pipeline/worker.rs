@@ -34,6 +34,8 @@ pub(super) enum Ending {
     Ended,
     /// The source cannot be used.
     Failed(String),
+    /// Something that it needs is being made ready, which takes a while.
+    NotYet(String),
 }
 
 /// Handles for what the worker counts.
@@ -112,6 +114,7 @@ impl<L: Lane> Worker<L> {
             }
             if Instant::now() >= tick {
                 self.delivery.signal(Signal::Tick);
+                self.status.update(|report| self.models.refresh(&mut report.status.edges));
                 self.delivery.refresh(&self.lane, &self.status);
                 tick = Instant::now() + TICK;
             }

@@ -1,8 +1,9 @@
-//! How the daemon is a good service: systemd's notifications and watchdog, signals, logging.
+//! How the daemon is a good service: systemd's notifications and watchdog, signals, logging, the memory of crashes.
 //!
 //! In: what `app` knows of its state; signals. Out: messages to systemd, [`Signal`]s, log lines. `app` owns
 //! all of it. Without systemd the notifications go nowhere, which is no error.
 
+pub mod crash;
 pub mod logging;
 mod notify;
 mod pipe;

@@ -106,6 +106,7 @@ mod tests {
         let notifier = Notifier::new();
         assert_eq!(notifier.watchdog_interval(), Some(Duration::from_micros(40_000)));
         notifier.status("two\nlines");
+        notifier.extend(Duration::from_secs(30));
         notifier.ready();
         notifier.reloading();
         notifier.stopping();
@@ -141,8 +142,8 @@ mod tests {
         while let Ok(count) = socket.recv(&mut buffer) {
             got.push(String::from_utf8_lossy(&buffer[..count]).trim_end().to_owned());
         }
-        assert_eq!(got[..2], ["STATUS=two lines", "READY=1"]);
-        assert!(got[2].starts_with("RELOADING=1\nMONOTONIC_USEC="), "{got:?}");
-        assert_eq!(got[3..], ["STOPPING=1", "WATCHDOG=1"]);
+        assert_eq!(got[..3], ["STATUS=two lines", "EXTEND_TIMEOUT_USEC=30000000", "READY=1"]);
+        assert!(got[3].starts_with("RELOADING=1\nMONOTONIC_USEC="), "{got:?}");
+        assert_eq!(got[4..], ["STOPPING=1", "WATCHDOG=1"]);
     }
 }

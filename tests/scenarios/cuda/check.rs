@@ -5,6 +5,7 @@ use std::process::{Command, Output};
 
 use e2e::cuda::Soft;
 use e2e::daemon::{binary, dist};
+use e2e::data::root;
 use serde_json::Value;
 
 use super::scene;
@@ -33,7 +34,9 @@ fn kernels_and_lanes_agree_and_untried_edges_are_named() {
     let video = scene(folder.path(), "scene://people?seed=2006&seconds=2&size=320x180");
     let model = dist().join("models/people");
     let soft = Soft::new(folder.path());
-    let arguments = ["--video", video.to_str().unwrap(), "--model", model.to_str().unwrap(), "--rounds", "8"];
+    let (video, model) = (video.to_str().unwrap(), model.to_str().unwrap());
+    let arguments =
+        ["--video", video, "--model", model, "--rounds", "8", "--streams", "2", "--seconds", "0.5"];
     let (output, report) = check(&soft, &arguments);
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}\n{report}");
@@ -52,8 +55,49 @@ fn kernels_and_lanes_agree_and_untried_edges_are_named() {
     };
     assert!(of("lanes on").2.contains("50 equal"), "{parts:?}");
     assert_eq!(of("8 starts and stops").1, "good");
-    // No NVDEC, no GPU provider here.
-    assert_eq!((of("decode on").1.as_str(), of("infer it on").1.as_str()), ("untried", "untried"));
+    assert_eq!(of("one context").1, "good");
+    let order = of("order of kernels and CPU");
+    assert!(order.1 == "good" && order.2.contains(" 0 are not as on the CPU lane"), "{order:?}");
+    // No NVDEC, no NVENC, no GPU provider here.
+    for name in [
+        "decode on",
+        "encode view on",
+        "infer it on",
+        "NVENC H.264",
+        "bound memory on CUDA",
+        "two slots on TensorRT",
+    ] {
+        assert_eq!(of(name).1, "untried", "{name}");
+    }
+    for name in ["1 stream at", "2 streams at"] {
+        let (_, outcome, found) = of(name);
+        assert!(outcome == "good" && found.contains("CPU ms a frame") && found.contains("upload"), "{found}");
+    }
+}
+
+/// With the elements that stand for NVDEC and NVENC: frames never leave video memory but for the CPU's inference.
+#[test]
+fn native_edges_are_good_and_copy_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let video = scene(folder.path(), "scene://people?seed=2007&seconds=2&size=320x180");
+    let model = dist().join("models/people");
+    let codecs = root().join("target/cuda/codecs");
+    let soft = Soft::new(folder.path()).with("GST_PLUGIN_PATH", codecs.to_str().unwrap());
+    let (video, model) = (video.to_str().unwrap(), model.to_str().unwrap());
+    let arguments =
+        ["--video", video, "--model", model, "--rounds", "6", "--streams", "1", "--seconds", "0.5"];
+    let (output, report) = check(&soft, &arguments);
+    assert!(output.status.success(), "{}\n{report}", String::from_utf8_lossy(&output.stderr));
+    let parts = parts(&report);
+    let of = |name: &str| {
+        parts.iter().find(|(part, ..)| part.starts_with(name)).unwrap_or_else(|| panic!("{parts:?}"))
+    };
+    for name in ["NVENC H.264", "decode on", "encode view on", "lanes on"] {
+        assert_eq!(of(name).1, "good", "{name}: {parts:?}");
+    }
+    assert!(!parts.iter().any(|(part, ..)| part == "throughput against NVDEC alone"), "{parts:?}");
+    let found = &of("1 stream at").2;
+    assert!(found.contains("nvh264dec alone") && !found.contains("upload 1"), "{found}");
 }
 
 #[test]

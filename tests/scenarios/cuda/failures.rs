@@ -182,6 +182,7 @@ fn a_lost_gpu_ends_its_streams_and_then_the_daemon_while_others_go_on() {
     let again = Soft::new(folder.path());
     let daemon = Daemon::start_with(folder.path(), &config("cuda", &streams), &again.environment());
     assert_eq!(wait_state(&daemon, "gpu", "running")["lane"], "cuda");
+    assert!(!daemon.log().contains("crashed"), "a lost GPU is no crash: {}", daemon.log());
     assert!(daemon.stop().success());
 }
 

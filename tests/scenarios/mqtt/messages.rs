@@ -9,8 +9,9 @@ use jsonschema::Validator;
 use serde_json::{Value, json};
 use watchpost::flow::{FrameMeta, Objects, Rect, State};
 use watchpost::publish::messages::{
-    BoxStatus, Edge, InstanceState, Labels, ObjectsRecord, OutputState, OutputStatus, PluginInstance,
-    PluginState, PluginStatus, StreamState, StreamStatus, Timestamp,
+    BoxStatus, Edge, InstanceState, Labels, ModelEngine, ModelEngineState, ModelStatus, ObjectsRecord,
+    OutputState, OutputStatus, PluginInstance, PluginState, PluginStatus, StreamState, StreamStatus,
+    Timestamp,
 };
 use watchpost::publish::{Action, Request, Target};
 
@@ -48,6 +49,18 @@ fn publish_all(box_: &Box) {
         lane: "cpu: no NVIDIA driver found".into(),
         streams: vec!["entrance".into()],
         plugins: vec!["tracker".into()],
+        models: vec![ModelStatus {
+            name: "people".into(),
+            lane: "cuda".into(),
+            gpu: Some(0),
+            provider: Some("CUDA".into()),
+            engine: Some(ModelEngine {
+                state: ModelEngineState::Building,
+                since: Timestamp::now(),
+                expected_seconds: Some(90),
+                reason: Some("made for driver 570.86.15, here is 575.1".into()),
+            }),
+        }],
         problems: Vec::new(),
     });
     let rect = Rect { x: 1.26, y: 2.0, width: 30.5, height: 40.0 };

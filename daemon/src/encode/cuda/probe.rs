@@ -9,7 +9,7 @@ use gstreamer::{self as gst, prelude::*};
 use gstreamer_app as gst_app;
 
 use crate::flow::{Colorimetry, Matrix, PixelFormat, Range, Size};
-use crate::gpu::gst::{CudaContext, FEATURE, Pool};
+use crate::gpu::gst::{CudaContext, FEATURE, Listening, Pool};
 
 /// Larger than the least size of any NVENC.
 const SIZE: Size = Size::new(640, 360);
@@ -34,6 +34,12 @@ pub(super) fn encode_one(context: &Arc<CudaContext>, element: &str) -> Result<()
 
 /// Opens a session, which has encoded one picture when this returns.
 pub(super) fn open(context: &Arc<CudaContext>, element: &str) -> Result<Held, String> {
+    // Why the driver refuses a session the element writes to GStreamer's log alone.
+    let listening = Listening::begin();
+    start(context, element).map_err(|reason| listening.explain(reason))
+}
+
+fn start(context: &Arc<CudaContext>, element: &str) -> Result<Held, String> {
     let text = |error: gst::glib::BoolError| error.to_string();
     let caps = gst::Caps::builder("video/x-raw")
         .features([FEATURE])

@@ -132,7 +132,9 @@ fn nvenc_takes_pictures_from_video_memory() {
         check_file(&path, decoder);
     }
     assert_eq!(gpu.encoding.sessions(), (0, None), "all given back");
-    assert_eq!(gpu.encoding.count_sessions(VideoCodec::H264, 16), 8);
+    let (opened, why) = gpu.encoding.count_sessions(VideoCodec::H264, 16);
+    assert_eq!((opened, why.as_deref()), (8, Some("Failed to open session: out of memory (10)")));
+    assert_eq!(gpu.encoding.count_sessions(VideoCodec::H264, 4), (4, None));
     assert!(gpu.file(&folder.path().join("none.mp4"), VideoCodec::H264).prefers_gpu());
 
     let contexts = soft::books()["contexts"]["created"].clone();
@@ -179,7 +181,8 @@ fn without_nvenc_x264_encodes_from_one_copy_and_says_so() {
         return;
     }
     let (gpu, folder) = (Gpu::new(), TempDir::new().unwrap());
-    assert_eq!(gpu.encoding.count_sessions(VideoCodec::H264, 4), 0);
+    let none = "no NVENC element for H.264 on this GPU".to_owned();
+    assert_eq!(gpu.encoding.count_sessions(VideoCodec::H264, 4), (0, Some(none)));
     let path = folder.path().join("a.mp4");
     assert!(!gpu.file(&path, VideoCodec::H264).prefers_gpu());
     let downloads = || soft::books()["copies"]["device_to_host"]["calls"].as_u64().unwrap();
@@ -221,6 +224,24 @@ fn an_encoder_that_does_not_open_gives_way_and_no_picture_is_lost() {
         std::thread::yield_now();
     };
     assert!(failed.starts_with("H.265 needs NVENC: nvh265enc does not encode: Failed to open"), "{failed}");
+}
+
+/// As GStreamer's own elements do: "not negotiated" is on the bus, and why is in the log.
+#[test]
+fn a_refusal_that_is_only_in_the_log_is_known() {
+    let environment = [
+        ("GST_PLUGIN_PATH", &*soft::codecs()),
+        ("WATCHPOST_SOFT_NVENC", "1"),
+        ("WATCHPOST_SOFT_NVENC_QUIET", "1"),
+    ];
+    if !child(module_path!(), "a_refusal_that_is_only_in_the_log_is_known", &environment) {
+        return;
+    }
+    let gpu = Gpu::new();
+    assert_eq!(gpu.encoding.try_codec(VideoCodec::H264), Ok("nvh264enc".into()));
+    let (opened, why) = gpu.encoding.count_sessions(VideoCodec::H264, 4);
+    let said = "Failed to open session, status: NV_ENC_ERR_OUT_OF_MEMORY (10) (";
+    assert!(opened == 1 && why.as_deref().is_some_and(|why| why.starts_with(said)), "{opened}: {why:?}");
 }
 
 #[test]

@@ -2,33 +2,37 @@
 //!
 //! In: a model's folder, the engine's stamp. Out: an engine in the cache, or why there is none; until then, a sign of life
 //! every other second. TensorRT takes seconds to minutes, says nothing of its progress, cannot be interrupted, and may
-//! take the process with it: so the daemon starts its own binary with a hidden subcommand (child.rs). An [`EngineBuild`]
-//! owns that process and the thread that waits for it; dropped, it kills the one and joins the other, and nothing that
-//! could be taken for an engine is left.
+//! take the process with it: so the daemon starts its own binary with a hidden subcommand (child.rs). One engine is built
+//! at a time on a box; the others wait for their turn. An [`EngineBuild`] owns that process and the thread that waits for
+//! it; dropped, it kills the one and joins the other, and nothing that could be taken for an engine is left.
 
 mod child;
 
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, Write};
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use serde::{Deserialize, Serialize};
 
 pub use child::build_child;
 
-use super::engine::{Building, Engines, Stamp};
+use super::engine::{Building, EngineState, Engines, Stamp};
+use crate::config::settings::Precision;
 use crate::infer::InferError;
 
 /// Name of the hidden subcommand.
 pub const ENGINE_SUBCOMMAND: &str = "__build-engine";
 /// Most of what the child says on its standard error that is kept.
 const WORDS: u64 = 2 << 10;
+/// How often a build that waits looks whether it is its turn: another process tells nobody when it is done.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// The program that builds: the daemon's own binary and the arguments before the folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,12 +64,16 @@ impl EngineBuilder {
 pub struct EngineOrder {
     /// The model's folder.
     pub model: PathBuf,
-    /// ONNX Runtime's library, which the daemon has loaded.
+    /// ONNX Runtime's library, which the daemon has loaded, by the path that it was loaded by ([`Runtime::named`]).
+    ///
+    /// [`Runtime::named`]: crate::infer::Runtime::named
     pub library: PathBuf,
     /// Which GPU.
     pub device_index: u32,
     /// Frames in one run at most.
     pub batch: usize,
+    /// Numbers to calculate in, where they are asked for by name.
+    pub precision: Option<Precision>,
 }
 
 /// What the child says, a line of JSON each.
@@ -83,10 +91,14 @@ enum Said {
 /// How it stands with a build.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Build {
+    /// Another engine is being built first.
+    Waiting,
     /// It goes on.
     Building {
         /// Since when.
         since: Instant,
+        /// How long the last one of this model took.
+        expected: Option<Duration>,
     },
     /// The engine can be used.
     Done {
@@ -102,8 +114,11 @@ impl Build {
     #[must_use]
     pub fn line(&self, model: &str) -> String {
         match self {
-            Self::Building { since } => {
-                format!("building the TensorRT engine of {model}, {} s so far", since.elapsed().as_secs())
+            Self::Waiting => format!("the TensorRT engine of {model} waits until another one is built"),
+            Self::Building { since, expected } => {
+                let about = expected.map(|time| format!(" of about {} s", time.as_secs().max(1)));
+                let so_far = about.unwrap_or_else(|| " so far".to_owned());
+                format!("building the TensorRT engine of {model}, {} s{so_far}", since.elapsed().as_secs())
             }
             Self::Done { took } => {
                 format!("the TensorRT engine of {model} is ready after {} s", took.as_secs())
@@ -122,7 +137,11 @@ pub struct EngineBuild {
 }
 
 #[derive(Debug)]
-struct Shared(Mutex<State>);
+struct Shared {
+    state: Mutex<State>,
+    /// It is to be cancelled.
+    changed: Condvar,
+}
 
 #[derive(Debug)]
 struct State {
@@ -133,16 +152,16 @@ struct State {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl EngineBuild {
-    /// Starts a build. `tell` hears of it at the start, every other second while it goes on, and at its end, on a thread of
-    /// the build's own: it is for a status line, or to have systemd wait.
+    /// Starts a build. `tell` hears of it while it waits, at the start, every other second while it goes on, and at its end,
+    /// on a thread of the build's own: it is for a status.
     ///
     /// # Errors
-    /// Where the cache cannot be written, the model's calibration table cannot be read, or no thread can be started.
+    /// Where no thread can be started.
     pub fn start(
         builder: &EngineBuilder,
         engines: &Engines,
@@ -152,18 +171,23 @@ impl EngineBuild {
     ) -> Result<Self, InferError> {
         let model = stamp.model.clone();
         let failed = |why: String| InferError::Engine { model: model.clone(), why };
-        let building = engines.begin(stamp)?;
-        building.calibrate(&order.model)?;
-        let order = serde_json::to_string(order).map_err(|error| failed(error.to_string()))?;
+        let text = serde_json::to_string(order).map_err(|error| failed(error.to_string()))?;
         let words = tempfile::tempfile().map_err(|error| failed(error.to_string()))?;
-        let since = Instant::now();
-        let state = State { build: Build::Building { since }, child: None, cancelled: false };
-        let shared = Arc::new(Shared(Mutex::new(state)));
-        let mut work =
-            Work { builder: builder.clone(), order, words, since, shared: Arc::clone(&shared), tell };
+        let state = State { build: Build::Waiting, child: None, cancelled: false };
+        let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() });
+        let mut work = Work {
+            builder: builder.clone(),
+            engines: engines.clone(),
+            stamp: stamp.clone(),
+            order: order.clone(),
+            text,
+            words,
+            shared: Arc::clone(&shared),
+            tell,
+        };
         let thread = std::thread::Builder::new()
             .name(format!("engine {model}"))
-            .spawn(move || work.run(building))
+            .spawn(move || work.run())
             .map_err(|error| failed(error.to_string()))?;
         Ok(Self { model, shared, thread: Some(thread) })
     }
@@ -184,9 +208,11 @@ impl EngineBuild {
     pub fn cancel(&self) {
         let mut state = self.shared.lock();
         state.cancelled = true;
-        if let Some(child) = &mut state.child {
-            let _ = child.kill();
+        if let Some(child) = &state.child {
+            // With what it has started itself, which would keep its output open. It is not reaped yet, so the number is its.
+            let _ = kill_process_group(Pid::from_child(child), Signal::KILL);
         }
+        self.shared.changed.notify_all();
     }
 }
 
@@ -204,25 +230,61 @@ impl Drop for EngineBuild {
 /// What the thread has.
 struct Work<F> {
     builder: EngineBuilder,
-    order: String,
+    engines: Engines,
+    stamp: Stamp,
+    order: EngineOrder,
+    /// The order as the child reads it.
+    text: String,
     /// What the child says on its standard error.
     words: File,
-    since: Instant,
     shared: Arc<Shared>,
     tell: F,
 }
 
 impl<F: FnMut(&Build)> Work<F> {
-    fn run(&mut self, building: Building) {
-        let goes_on = Build::Building { since: self.since };
-        (self.tell)(&goes_on);
-        let built = self.child(&building, &goes_on).and_then(|()| {
-            let took = self.since.elapsed();
-            building.complete(took).map(|_| Build::Done { took }).map_err(|error| error.to_string())
-        });
-        let build = built.unwrap_or_else(Build::Failed);
+    fn run(&mut self) {
+        let build = self.build().unwrap_or_else(Build::Failed);
+        self.say(build);
+    }
+
+    fn say(&mut self, build: Build) {
         self.shared.lock().build = build.clone();
         (self.tell)(&build);
+    }
+
+    fn build(&mut self) -> Result<Build, String> {
+        let _turn = self.turn()?;
+        if self.engines.state(&self.stamp) == EngineState::Fresh {
+            // Whoever had the turn built the same one: for another GPU of this kind, say.
+            return Ok(Build::Done { took: Duration::ZERO });
+        }
+        let told = |error: InferError| error.to_string();
+        let since = Instant::now();
+        let goes_on = Build::Building { since, expected: self.engines.expected(&self.stamp) };
+        let building = self.engines.begin(&self.stamp).map_err(told)?;
+        building.calibrate(&self.order.model, self.order.precision).map_err(told)?;
+        self.say(goes_on.clone());
+        self.child(&building, &goes_on)?;
+        let took = since.elapsed();
+        building.complete(took).map(|_| Build::Done { took }).map_err(told)
+    }
+
+    /// Waits until nobody else builds.
+    fn turn(&mut self) -> Result<File, String> {
+        let mut told = false;
+        loop {
+            if let Some(turn) = self.engines.turn().map_err(|error| error.to_string())? {
+                return Ok(turn);
+            }
+            if !std::mem::replace(&mut told, true) {
+                self.say(Build::Waiting);
+            }
+            let state = self.shared.lock();
+            let waited = self.shared.changed.wait_timeout_while(state, LOOK, |state| !state.cancelled);
+            if waited.unwrap_or_else(PoisonError::into_inner).0.cancelled {
+                return Err("cancelled".into());
+            }
+        }
     }
 
     /// Starts the child, listens to it, and waits for its end.
@@ -231,7 +293,7 @@ impl<F: FnMut(&Build)> Work<F> {
         let words = self.words.try_clone().map_err(|error| error.to_string())?;
         let mut command = Command::new(&self.builder.program);
         command.args(&self.builder.arguments).arg(building.folder());
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::from(words));
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::from(words)).process_group(0);
         let (said, pid) = {
             let mut state = self.shared.lock();
             if state.cancelled {
@@ -239,7 +301,7 @@ impl<F: FnMut(&Build)> Work<F> {
             }
             let mut child = command.spawn().map_err(|error| format!("{program} does not start: {error}"))?;
             // One that ends before it has read its order is told by its end.
-            let _ = child.stdin.take().map(|mut input| input.write_all(self.order.as_bytes()));
+            let _ = child.stdin.take().map(|mut input| input.write_all(self.text.as_bytes()));
             let taken = (child.stdout.take(), Pid::from_child(&child));
             state.child = Some(child);
             taken

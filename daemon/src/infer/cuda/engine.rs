@@ -3,17 +3,19 @@
 //! In: the cache folder; a [`Stamp`], which says what an engine must be made for. Out: the folder of an engine, its
 //! [`EngineState`], and folders in which new ones are built. An engine lies in `engines/KEY`, its key being the SHA-256 of
 //! its stamp, with `stamp.json` in it. It is built in a folder of another name, which is renamed when it is complete and
-//! on the disk: a build that is killed leaves nothing that is taken for an engine. Engines are machine code, so a folder
-//! that others may write to is not used. Errors name the folder.
+//! on the disk: a build that is killed leaves nothing that is taken for an engine. Whoever runs on an engine holds its
+//! stamp's lock, and one that is held is not removed. Engines are machine code, so a folder that others may write to is
+//! not used. Errors name the folder.
 
 mod building;
 mod stamp;
 
 use std::collections::BTreeMap;
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +30,8 @@ const STAMP: &str = "stamp.json";
 const SCHEMA: &str = "watchpost.engine/1";
 /// Held while folders are made, renamed or removed.
 const LOCK: &str = ".lock";
+/// Held by whoever builds: one engine at a time.
+const TURN: &str = ".turn";
 /// What folders are called in which something is being built.
 const BUILDING: &str = ".building-";
 /// What folders with timings are called.
@@ -45,6 +49,12 @@ pub struct Engine {
     pub built: u64,
     /// Its files and their bytes.
     pub files: BTreeMap<String, u64>,
+}
+
+/// Somebody runs on an engine: as long as this lives, no process removes it.
+#[derive(Debug)]
+pub struct EngineInUse {
+    _lock: File,
 }
 
 /// How it stands with the engine of a model.
@@ -110,25 +120,92 @@ impl Engines {
         engines
     }
 
-    /// Removes the engines that are not kept: of models that are configured no more, of GPUs that are gone. Gives how many
-    /// went.
+    /// Says that somebody runs on the engine of a stamp, and notes the time.
+    ///
+    /// # Errors
+    /// Where there is none.
+    pub fn hold(&self, stamp: &Stamp) -> Result<EngineInUse, InferError> {
+        let folder = self.folder(stamp);
+        let held = (|| -> Result<File, InferError> {
+            // Whoever removes engines holds this one.
+            let _lock = self.lock()?;
+            let held = File::open(folder.join(STAMP)).map_err(|why| self.failed(why))?;
+            held.lock_shared().map_err(|why| self.failed(why))?;
+            Ok(held)
+        })()?;
+        if let Err(error) = held.set_modified(SystemTime::now()) {
+            tracing::debug!(folder = %folder.display(), %error, "an engine does not know when it was used");
+        }
+        Ok(EngineInUse { _lock: held })
+    }
+
+    /// Whether somebody runs on an engine, in this process or another.
+    #[must_use]
+    pub fn in_use(&self, engine: &Engine) -> bool {
+        File::open(self.folder(&engine.stamp).join(STAMP)).is_ok_and(|stamp| stamp.try_lock().is_err())
+    }
+
+    /// When an engine was used last, or built.
+    #[must_use]
+    pub fn used(&self, engine: &Engine) -> Option<SystemTime> {
+        fs::metadata(self.folder(&engine.stamp).join(STAMP)).and_then(|stamp| stamp.modified()).ok()
+    }
+
+    /// How long the engine of a stamp may take to build: as long as the last one of this model did, where there was one.
+    #[must_use]
+    pub fn expected(&self, stamp: &Stamp) -> Option<Duration> {
+        let like = |engine: &Engine| {
+            let other = &engine.stamp;
+            (other.same_place(stamp), other.graph == stamp.graph, engine.built)
+        };
+        let engines = self.list().into_iter().filter(|engine| engine.stamp.model == stamp.model);
+        let seconds = engines.max_by_key(like)?.seconds;
+        Duration::try_from_secs_f64(seconds).ok()
+    }
+
+    /// Removes the engines that are not kept: of models that are configured no more, of GPUs that are gone. What somebody
+    /// runs on or builds stays. Gives those that went.
     ///
     /// # Errors
     /// Where a folder cannot be removed.
-    pub fn prune(&self, keep: impl Fn(&Stamp) -> bool) -> Result<usize, InferError> {
+    pub fn prune(&self, keep: impl Fn(&Engine) -> bool) -> Result<Vec<Engine>, InferError> {
         if !self.folder.is_dir() {
-            return Ok(0);
+            return Ok(Vec::new());
         }
         let _lock = self.lock()?;
-        self.remove(|stamp| !keep(stamp))
+        self.sweep();
+        self.remove(|engine| !keep(engine))
+    }
+
+    /// The right to build, until the file is dropped; `None` while somebody else builds, in this process or another. Two
+    /// builds at a time would disturb each other's timings, by which TensorRT chooses, and want twice the memory.
+    pub(super) fn turn(&self) -> Result<Option<File>, InferError> {
+        self.make()?;
+        let turn = File::create(self.folder.join(TURN)).map_err(|why| self.failed(why))?;
+        match turn.try_lock() {
+            Ok(()) => Ok(Some(turn)),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(why)) => Err(self.failed(why)),
+        }
     }
 
     /// A folder in which an engine can be built. What builds that were killed have left behind goes.
     pub(super) fn begin(&self, stamp: &Stamp) -> Result<Building, InferError> {
+        self.make()?;
+        let _lock = self.lock()?;
+        self.sweep();
+        Building::new(self, stamp).map_err(|why| self.failed(why))
+    }
+
+    /// Makes the folder of all engines.
+    fn make(&self) -> Result<(), InferError> {
         let made = DirBuilder::new().recursive(true).mode(0o700).create(&self.folder);
         made.map_err(|why| self.failed(why))?;
-        trusted(&self.folder).map_err(|why| self.failed(io::Error::other(why)))?;
-        let _lock = self.lock()?;
+        trusted(&self.folder).map_err(|why| self.failed(io::Error::other(why)))
+    }
+
+    /// Removes what builds that were killed have left behind. The lock must be held.
+    fn sweep(&self) {
         for (_, path) in self.entries(BUILDING) {
             // Whoever builds there holds its lock.
             let left = File::open(path.join(LOCK)).is_ok_and(|lock| lock.try_lock().is_err());
@@ -137,12 +214,12 @@ impl Engines {
                 tracing::info!(folder = %path.display(), ok = removed.is_ok(), "an unfinished engine is removed");
             }
         }
-        Building::new(self, stamp).map_err(|why| self.failed(why))
     }
 
-    /// Removes engines. The lock must be held.
-    fn remove(&self, which: impl Fn(&Stamp) -> bool) -> Result<usize, InferError> {
-        let gone: Vec<Engine> = self.list().into_iter().filter(|engine| which(&engine.stamp)).collect();
+    /// Removes engines that nobody runs on; gives those. The lock must be held.
+    fn remove(&self, which: impl Fn(&Engine) -> bool) -> Result<Vec<Engine>, InferError> {
+        let gone: Vec<Engine> =
+            self.list().into_iter().filter(|engine| which(engine) && !self.in_use(engine)).collect();
         for engine in &gone {
             let folder = self.folder(&engine.stamp);
             // Without its stamp it is no engine any more, whatever of it is left.
@@ -155,7 +232,7 @@ impl Engines {
                 fs::remove_dir_all(&path).map_err(|why| InferError::Cache { folder: path, why })?;
             }
         }
-        Ok(gone.len())
+        Ok(gone)
     }
 
     /// Folders whose names begin so; with nothing given, those of engines.

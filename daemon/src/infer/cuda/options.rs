@@ -15,6 +15,7 @@ use ort::session::Session;
 use ort::session::builder::GraphOptimizationLevel;
 use ort::value::Outlet;
 
+use super::precision::Numbers;
 use super::raw;
 use crate::infer::graph::{self, Graph, refused};
 use crate::infer::{InferError, InputSpec, ModelDir, Provider, Runtime};
@@ -95,12 +96,13 @@ pub enum Graphs {
     Refused(String),
 }
 
-/// Opens a model's graph on the provider.
+/// Opens a model's graph on the provider, whose libraries are loaded first.
 pub(super) fn commit(
     runtime: &Runtime,
     model: &ModelDir,
     options: &BoundOptions,
 ) -> Result<(Session, Graphs), InferError> {
+    runtime.prepare(options.provider)?;
     let engine = match (options.provider, &options.engine) {
         (Provider::TensorRt, None) => {
             return Err(refused(model, "TensorRT needs a folder for its engine".into()));
@@ -108,9 +110,8 @@ pub(super) fn commit(
         (Provider::TensorRt, Some(folder)) => {
             // TensorRT must know the input's shapes before the graph is opened with it.
             let input = read(runtime, model)?.input;
-            let calibration = Calibration::find(&model.path)?;
-            tensorrt(&input, options.batch, calibration.as_ref(), folder)
-                .map_err(|problem| refused(model, problem))?
+            let numbers = Numbers::of(model)?.options();
+            tensorrt(&input, options.batch, numbers, folder).map_err(|problem| refused(model, problem))?
         }
         _ => Vec::new(),
     };
@@ -194,61 +195,16 @@ fn cuda(options: &BoundOptions, graphs: bool) -> ExecutionProviderDispatch {
     provider.build().error_on_failure()
 }
 
-/// A table of value ranges in a model's folder, by which TensorRT calculates in 8-bit integers.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Calibration {
-    pub(super) file: PathBuf,
-    /// Its name in the folder of the engine, where TensorRT looks for it.
-    pub(super) name: &'static str,
-    /// Written by TensorRT's own calibrator.
-    native: bool,
-}
-
-impl Calibration {
-    const FLATBUFFERS: &'static str = "calibration.flatbuffers";
-    const NATIVE: &'static str = "calibration.cache";
-
-    /// The table in a model's folder.
-    pub(super) fn find(folder: &Path) -> Result<Option<Self>, InferError> {
-        let file = folder.join(Self::FLATBUFFERS);
-        if file.is_file() {
-            return Ok(Some(Self { file, name: Self::FLATBUFFERS, native: false }));
-        }
-        let file = folder.join(Self::NATIVE);
-        match std::fs::read(&file) {
-            Ok(bytes) if bytes.starts_with(b"TRT-") => {
-                Ok(Some(Self { file, name: Self::NATIVE, native: true }))
-            }
-            Ok(_) => Err(InferError::Calibration { file }),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(InferError::read(&file)(error)),
-        }
-    }
-}
-
-/// In which numbers TensorRT calculates. These options are part of what an engine is kept by.
-pub(super) fn precision(calibration: Option<&Calibration>) -> Vec<(&'static str, String)> {
-    let mut options = vec![("trt_fp16_enable", "1".to_owned())];
-    if let Some(calibration) = calibration {
-        options.extend([
-            ("trt_int8_enable", "1".to_owned()),
-            ("trt_int8_calibration_table_name", calibration.name.to_owned()),
-            ("trt_int8_use_native_calibration_table", u8::from(calibration.native).to_string()),
-        ]);
-    }
-    options
-}
-
 /// What TensorRT is told of a model: precision, where its caches lie, and between which shapes it may choose.
 fn tensorrt(
     input: &InputSpec,
     batch: usize,
-    calibration: Option<&Calibration>,
+    numbers: Vec<(&'static str, String)>,
     folder: &Path,
 ) -> Result<Vec<(&'static str, String)>, String> {
     let folder =
         folder.to_str().ok_or_else(|| format!("the folder {} is not UTF-8", folder.display()))?.to_owned();
-    let mut options = precision(calibration);
+    let mut options = numbers;
     options.extend([
         ("trt_engine_cache_enable", "1".to_owned()),
         ("trt_engine_cache_path", folder.clone()),
@@ -287,12 +243,9 @@ mod tests {
         }
     }
 
-    fn told(
-        declared: &[i64],
-        batch: usize,
-        calibration: Option<&Calibration>,
-    ) -> Vec<(&'static str, String)> {
-        tensorrt(&input(declared), batch, calibration, Path::new("/cache/key")).unwrap()
+    fn told(declared: &[i64], batch: usize) -> Vec<(&'static str, String)> {
+        let numbers = vec![("trt_fp16_enable", "1".to_owned())];
+        tensorrt(&input(declared), batch, numbers, Path::new("/cache/key")).unwrap()
     }
 
     fn value<'a>(options: &'a [(&'static str, String)], name: &str) -> Option<&'a str> {
@@ -301,38 +254,17 @@ mod tests {
 
     #[test]
     fn profiles_span_one_frame_to_the_batch() {
-        let options = told(&[-1, 3, 32, 64], 8, None);
+        let options = told(&[-1, 3, 32, 64], 8);
         assert_eq!(value(&options, "trt_profile_min_shapes"), Some("images:1x3x32x64"));
         assert_eq!(value(&options, "trt_profile_opt_shapes"), Some("images:8x3x32x64"));
         assert_eq!(value(&options, "trt_profile_max_shapes"), Some("images:8x3x32x64"));
         assert_eq!(value(&options, "trt_engine_cache_path"), Some("/cache/key"));
         assert_eq!(value(&options, "trt_fp16_enable"), Some("1"));
-        assert_eq!(value(&options, "trt_int8_enable"), None);
         // Any size, a fixed batch: one shape.
-        let options = told(&[2, 3, -1, -1], 8, None);
+        let options = told(&[2, 3, -1, -1], 8);
         assert_eq!(value(&options, "trt_profile_min_shapes"), Some("images:2x3x32x64"));
         assert_eq!(value(&options, "trt_profile_max_shapes"), Some("images:2x3x32x64"));
         // Nothing to choose between.
-        assert_eq!(value(&told(&[1, 3, 32, 64], 8, None), "trt_profile_min_shapes"), None);
-    }
-
-    #[test]
-    fn a_calibration_table_turns_8_bit_integers_on() {
-        let folder = tempfile::tempdir().unwrap();
-        assert_eq!(Calibration::find(folder.path()).unwrap(), None);
-        std::fs::write(folder.path().join("calibration.cache"), "conv1 2.5\n").unwrap();
-        let error = Calibration::find(folder.path()).unwrap_err().to_string();
-        assert!(error.contains("calibration.cache"), "{error}");
-        std::fs::write(folder.path().join("calibration.cache"), "TRT-101303-EntropyCalibration2\n").unwrap();
-        let table = Calibration::find(folder.path()).unwrap().unwrap();
-        let options = told(&[1, 3, 32, 64], 1, Some(&table));
-        assert_eq!(value(&options, "trt_int8_enable"), Some("1"));
-        assert_eq!(value(&options, "trt_int8_calibration_table_name"), Some("calibration.cache"));
-        assert_eq!(value(&options, "trt_int8_use_native_calibration_table"), Some("1"));
-        std::fs::write(folder.path().join("calibration.flatbuffers"), "any").unwrap();
-        let table = Calibration::find(folder.path()).unwrap().unwrap();
-        let options = told(&[1, 3, 32, 64], 1, Some(&table));
-        assert_eq!(value(&options, "trt_int8_calibration_table_name"), Some("calibration.flatbuffers"));
-        assert_eq!(value(&options, "trt_int8_use_native_calibration_table"), Some("0"));
+        assert_eq!(value(&told(&[1, 3, 32, 64], 8), "trt_profile_min_shapes"), None);
     }
 }

@@ -251,6 +251,13 @@ impl BoundSession {
         Ok(&self.seats[slot.index].tensors)
     }
 
+    /// Whether an output, by its index in [`Self::output_names`], is bound once and stays where it is; else ONNX Runtime
+    /// allocates it in each run.
+    #[must_use]
+    pub fn stays(&self, output: usize) -> bool {
+        self.outputs.get(output).is_some_and(|output| output.fixed.is_some())
+    }
+
     /// The outputs of a slot's last run in 32-bit floats, whatever the graph's element type, as
     /// [`crate::infer::Session::run`] gives them.
     ///

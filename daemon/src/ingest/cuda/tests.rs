@@ -8,7 +8,8 @@ use tempfile::TempDir;
 use super::*;
 use crate::flow::{Decoded, Frame, PixelFormat, Size};
 use crate::gpu::soft::{self, Primary, child};
-use crate::ingest::{Next, Source, SourceSpec};
+use crate::ingest::session::listen;
+use crate::ingest::{Next, Source, SourceSpec, Watch};
 
 fn check(caps: &str) -> Result<(), String> {
     gst::init().unwrap();
@@ -113,7 +114,11 @@ impl Played {
 }
 
 fn play(path: &Path, gpu: Option<&Arc<CudaDecoding>>) -> Played {
-    let spec = SourceSpec { gpu: gpu.cloned(), ..SourceSpec::new("test", path.to_str().unwrap()) };
+    play_watched(path, gpu, Arc::new(()))
+}
+
+fn play_watched(path: &Path, gpu: Option<&Arc<CudaDecoding>>, watch: Arc<dyn Watch>) -> Played {
+    let spec = SourceSpec { gpu: gpu.cloned(), watch, ..SourceSpec::new("test", path.to_str().unwrap()) };
     let mut source = Source::start(spec).unwrap();
     let mut played = Played::default();
     let deadline = Instant::now() + LONG;
@@ -268,6 +273,99 @@ fn what_nvdec_does_not_take_goes_to_the_cpu() {
     assert_eq!(played.frames[0].pixels.size(), Size::new(240, 320));
     let reason = "avdec_h264 + videoflip (NVDEC: does not turn pictures)";
     assert!(played.labels[0].starts_with(reason), "{}", played.labels[0]);
+}
+
+/// Writes down what it is told.
+#[derive(Default)]
+struct Told(std::sync::Mutex<Vec<String>>);
+
+impl Told {
+    fn add(&self, what: &str) {
+        self.0.lock().unwrap().push(what.to_owned());
+    }
+
+    fn count(&self, what: &str) -> usize {
+        self.0.lock().unwrap().iter().filter(|told| *told == what).count()
+    }
+}
+
+impl Watch for Told {
+    fn enter(&self) {
+        self.add("enter");
+    }
+    fn leave(&self) {
+        self.add("leave");
+    }
+    fn inside(&self) {
+        self.add("inside");
+    }
+    fn outside(&self) {
+        self.add("outside");
+    }
+    fn decoding(&self, decoder: &str) {
+        self.add(decoder);
+    }
+    fn packet(&self) {
+        self.add("packet");
+    }
+    fn idle(&self) {
+        self.add("idle");
+    }
+}
+
+/// A crash in a decoder on the GPU can be blamed on its source, as one on the CPU; what the driver starts there is not
+/// taken for the source's own.
+#[test]
+fn a_decoder_on_the_gpu_is_watched() {
+    let codecs = soft::codecs();
+    if !child(module_path!(), "a_decoder_on_the_gpu_is_watched", &[("GST_PLUGIN_PATH", &codecs)]) {
+        return;
+    }
+    let folder = TempDir::new().unwrap();
+    let path = clip(&folder, "I420", H264, "mp4mux");
+    for (gpu, name) in [(Some(decoding()), "nvh264dec"), (None, "avdec_h264")] {
+        let told = Arc::new(Told::default());
+        let played = play_watched(&path, gpu.as_ref(), told.clone());
+        assert_eq!((played.failed, played.frames.len() as u64), (None, FRAMES));
+        assert_eq!(told.count(name), 1, "{:?}", told.0);
+        assert_eq!(told.count("packet") as u64, FRAMES);
+        assert_eq!(told.count("outside") as u64, FRAMES);
+        assert_eq!(told.count("inside") > 0, name == "avdec_h264");
+        // The supervisor's thread, and at least one of the pipeline's.
+        assert!(told.count("enter") > 2 && told.count("leave") > 2, "{:?}", told.0);
+        let before_decoder = |what: &str| {
+            let all = told.0.lock().unwrap();
+            all.iter().position(|told| told == what) < all.iter().position(|told| told == name)
+        };
+        assert!(before_decoder("enter") && before_decoder("outside") && !before_decoder("packet"));
+    }
+}
+
+/// One handler of a pipeline's messages serves both: who asks for the context, and who is told of threads.
+#[test]
+fn the_bus_gives_the_context_and_tells_of_threads() {
+    if !child(module_path!(), "the_bus_gives_the_context_and_tells_of_threads", &[]) {
+        return;
+    }
+    let gpu = decoding();
+    // The plugin makes contexts while it is loaded, to ask the driver.
+    gst::ElementFactory::make("cudaupload").build().unwrap();
+    let before = soft::books()["contexts"]["created"].clone();
+    let told = Arc::new(Told::default());
+    let spec =
+        SourceSpec { gpu: Some(Arc::clone(&gpu)), watch: told.clone(), ..SourceSpec::new("test", "x.mp4") };
+    let description = "videotestsrc num-buffers=2 ! video/x-raw,format=NV12,width=64,height=48 ! queue ! \
+                       cudaupload ! fakesink";
+    let pipeline = gst::parse::launch(description).unwrap().downcast::<gst::Pipeline>().unwrap();
+    let bus = pipeline.bus().unwrap();
+    listen(&bus, &spec);
+    pipeline.set_state(gst::State::Playing).unwrap();
+    let wait = gst::ClockTime::from_seconds(LONG.as_secs());
+    assert!(bus.timed_pop_filtered(wait, &[gst::MessageType::Eos]).is_some());
+    assert_eq!(soft::books()["contexts"]["created"], before, "the element made a context of its own");
+    pipeline.set_state(gst::State::Null).unwrap();
+    // Two threads: before the queue and behind it.
+    assert_eq!((told.count("enter"), told.count("leave")), (2, 2));
 }
 
 fn fails_at(name: &str, picture: &str) -> Option<Played> {

@@ -8,11 +8,14 @@ use std::time::Duration;
 use anyhow::bail;
 use serde::Serialize;
 
+use super::copies::Copies;
 use super::cost::Cost;
 use super::cpu::CpuBackend;
+use super::cuda::CudaBackend;
 use super::interrupt::Stop;
 use super::subject::Subject;
 use crate::config::settings::LaneChoice;
+use crate::gpu::{Device, probe};
 use crate::preprocess::Isa;
 
 /// Kinds of backends.
@@ -47,23 +50,27 @@ impl Kind {
         }
     }
 
-    /// What it is here.
+    /// What it is here. `gpu`: index of the GPU that the CUDA lane would use, which is opened for that.
     ///
     /// # Errors
     /// Why it cannot be used here, and what to do.
-    pub fn look(self) -> Result<String, String> {
+    pub fn look(self, gpu: u32) -> Result<String, String> {
         match self {
             Self::Cpu => {
                 let cores = std::thread::available_parallelism().map_or(1, usize::from);
                 Ok(format!("{cores} cores, {}", Isa::detect().name()))
             }
-            Self::Cuda => match crate::gpu::probe() {
-                Err(error) => Err(format!("{error}; {}", error.advice())),
-                Ok(driver) => {
-                    let names: Vec<String> = driver.gpus.into_iter().map(|gpu| gpu.name).collect();
-                    Err(format!("this version of Watchpost has no CUDA lane for {}", names.join(", ")))
-                }
-            },
+            Self::Cuda => {
+                let driver = probe().map_err(|error| format!("{error}; {}", error.advice()))?;
+                let found = driver.gpus.iter().find(|it| it.index == gpu).ok_or_else(|| {
+                    format!("there is no GPU {gpu}; the driver has {}, counted from 0", driver.gpus.len())
+                })?;
+                Device::open(gpu)
+                    .map_err(|error| format!("GPU {gpu}, {}: {error}; see `watchpost doctor`", found.name))?;
+                let module = driver.module.as_deref().unwrap_or("unknown");
+                let (major, minor) = (driver.cuda / 1000, driver.cuda % 1000 / 10);
+                Ok(format!("GPU {gpu}, {}, driver {module}, CUDA {major}.{minor}", found.name))
+            }
         }
     }
 }
@@ -112,8 +119,16 @@ pub trait Backend {
     /// Where it fails, or the user wants to stop.
     fn floor(&mut self, part: Part, time: Duration) -> anyhow::Result<Cost>;
 
+    /// What does a part, in words.
+    fn by(&self, part: Part) -> String;
+
     /// What a part's floor is, in words.
-    fn floor_is(&self, part: Part) -> &'static str;
+    fn floor_is(&self, part: Part) -> String;
+
+    /// Copies between host and GPU that the part made so far, a frame; none on the CPU.
+    fn copies(&self, _part: Part) -> Copies {
+        Copies::new()
+    }
 }
 
 /// What one backend is, or why it is not there.
@@ -123,9 +138,9 @@ pub type Found = (Kind, Result<String, String>);
 ///
 /// # Errors
 /// Where one that is wanted by name is absent.
-pub fn find(wanted: &[Kind]) -> anyhow::Result<Vec<Found>> {
+pub fn find(wanted: &[Kind], gpu: u32) -> anyhow::Result<Vec<Found>> {
     let kinds = if wanted.is_empty() { &Kind::ALL } else { wanted };
-    let found: Vec<Found> = kinds.iter().map(|kind| (*kind, kind.look())).collect();
+    let found: Vec<Found> = kinds.iter().map(|kind| (*kind, kind.look(gpu))).collect();
     for (kind, state) in &found {
         if let (Err(why), false) = (state, wanted.is_empty()) {
             bail!("--backend {}: absent: {why}", kind.name());
@@ -141,25 +156,42 @@ pub fn find(wanted: &[Kind]) -> anyhow::Result<Vec<Found>> {
 pub fn open<'a>(kind: Kind, subject: &'a Subject, stop: &Stop) -> anyhow::Result<Box<dyn Backend + 'a>> {
     match kind {
         Kind::Cpu => Ok(Box::new(CpuBackend::open(subject, stop)?)),
-        Kind::Cuda => bail!("{}", kind.look().err().unwrap_or_default()),
+        Kind::Cuda => Ok(Box::new(CudaBackend::open(subject, stop)?)),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gpu::soft::{child, fail};
 
     #[test]
     fn absent_backends_are_named_with_the_reason_and_only_fail_where_they_are_wanted() {
-        let all = find(&[]).unwrap();
+        let all = find(&[], 0).unwrap();
         assert_eq!(all.iter().map(|(kind, _)| *kind).collect::<Vec<_>>(), Kind::ALL);
         assert!(all[0].1.as_ref().unwrap().contains("cores"));
         for (kind, state) in all {
-            match (find(&[kind]), state) {
+            match (find(&[kind], 0), state) {
                 (Ok(found), Ok(_)) => assert_eq!(found.len(), 1),
                 (Err(error), Err(why)) => assert!(error.to_string().contains(&why), "{error}"),
                 (found, state) => panic!("{found:?} for {state:?}"),
             }
+        }
+    }
+
+    #[test]
+    fn a_gpu_that_is_there_is_named_with_its_driver_and_one_that_is_not_is_refused() {
+        if child(
+            module_path!(),
+            "a_gpu_that_is_there_is_named_with_its_driver_and_one_that_is_not_is_refused",
+            &[],
+        ) {
+            let found = Kind::Cuda.look(0).unwrap();
+            assert!(found.contains("GPU 0, ") && found.contains("CUDA 12.8"), "{found}");
+            let absent = Kind::Cuda.look(3).unwrap_err();
+            assert!(absent.contains("no GPU 3") && absent.contains("has 1"), "{absent}");
+            fail("cuModuleLoadData:1+=99");
+            assert!(Kind::Cuda.look(0).unwrap_err().contains("cuModuleLoadData"));
         }
     }
 }

@@ -133,6 +133,12 @@ impl Marks {
         self.cost.is_some()
     }
 
+    /// Whether the next frame begins the window or ends it.
+    #[must_use]
+    pub fn is_next(&self) -> bool {
+        [self.window.from, self.window.to].contains(&(self.seen + 1))
+    }
+
     /// What the window cost.
     ///
     /// # Errors
@@ -192,7 +198,9 @@ mod tests {
     #[test]
     fn marks_count_the_window_and_say_where_it_was_not_reached() {
         let mut marks = Marks::new(Window { from: 2, to: 5 });
-        assert_eq!([(); 4].map(|()| marks.frame()), [false; 4]);
+        let seen = [(); 4].map(|()| (marks.is_next(), marks.frame()));
+        assert_eq!(seen, [(false, false), (true, false), (false, false), (false, false)]);
+        assert!(marks.is_next());
         let error = marks.cost().unwrap_err().to_string();
         assert!(error.contains("4 frames") && error.contains('5'), "{error}");
         assert!(marks.frame());

@@ -3,8 +3,8 @@
 //! In: a subject. Out: costs. Owns the sessions and pictures that it measures with; everything is opened, and the model's
 //! memory warm, before the first measurement.
 
-mod decode;
-mod encode;
+pub(super) mod decode;
+pub(super) mod encode;
 mod infer;
 mod preprocess;
 
@@ -14,6 +14,7 @@ use super::backend::{Backend, Part};
 use super::cost::{Cost, Window};
 use super::interrupt::Stop;
 use super::subject::Subject;
+use crate::preprocess::Isa;
 
 /// Measures the CPU lane's parts.
 pub struct CpuBackend<'a> {
@@ -66,12 +67,22 @@ impl Backend for CpuBackend<'_> {
         }
     }
 
-    fn floor_is(&self, part: Part) -> &'static str {
+    fn by(&self, part: Part) -> String {
+        match part {
+            Part::Decode => self.subject.video.decoder.clone(),
+            Part::Preprocess => Isa::detect().name().into(),
+            Part::Infer => "CPU".into(),
+            Part::Encode => "x264enc".into(),
+        }
+    }
+
+    fn floor_is(&self, part: Part) -> String {
         match part {
             Part::Decode => "GStreamer decoding to nothing",
             Part::Preprocess => "copying the same bytes",
             Part::Infer => "ONNX Runtime alone on a ready tensor",
             Part::Encode => "x264 alone on ready pictures",
         }
+        .into()
     }
 }

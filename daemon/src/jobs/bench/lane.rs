@@ -3,7 +3,8 @@
 //!
 //! In: a video or a scene, a model. Out: a table or JSON: frames a second and CPU milliseconds a frame of each part and of
 //! its floor. Floor and part take turns in rounds; of each part the round with the middle ratio counts, whole, so that
-//! its figures belong together. Owns what it opens. A wrong video or model is an error; nothing is asserted.
+//! its figures belong together. On a GPU also what each part is done by, and how often the lane copied between host and
+//! GPU. Owns what it opens. A wrong video or model is an error; nothing is asserted.
 
 mod figures;
 
@@ -14,12 +15,14 @@ use indicatif::ProgressBar;
 use serde::Serialize;
 
 use super::backend::{self, Backend, Kind, Part};
+use super::copies::Copies;
 use super::cost::{Cost, DEPTH, Window};
 use super::interrupt::{Interrupt, Stop};
 use super::subject::{self, Subject, SubjectArgs};
 use super::table;
 use super::video::Video;
 use super::whole::Rig;
+use crate::publish::messages::Edge;
 use figures::{Round, row, whole};
 
 pub use figures::{Outcome, Row, Slowest, Sum, Whole};
@@ -50,6 +53,9 @@ pub struct Measured {
     pub present: bool,
     /// What it is, or why it is not there.
     pub about: String,
+    /// What the whole lane took its pictures in by, inferred with and encoded with, and whether that copies between host
+    /// and GPU.
+    pub edges: Vec<Edge>,
     /// Each part.
     pub parts: BTreeMap<Part, Outcome>,
     /// The whole lane.
@@ -79,7 +85,7 @@ pub fn run(args: &LaneArgs) -> anyhow::Result<()> {
     let interrupt = Interrupt::new()?;
     let stop = interrupt.stop();
     super::quiet();
-    let found = backend::find(&args.subject.backends)?;
+    let found = backend::find(&args.subject.backends, args.subject.gpu)?;
     // The window leaves out both ends.
     let subject = Subject::prepare(&args.subject, |_| args.frames + 2 * DEPTH, &stop)?;
     let mut backends = Vec::new();
@@ -89,12 +95,12 @@ pub fn run(args: &LaneArgs) -> anyhow::Result<()> {
             name: kind.name(),
             present,
             about: state.unwrap_or_else(|why| why),
+            edges: Vec::new(),
             parts: BTreeMap::new(),
             whole: None,
         };
         if present {
-            let (parts, whole) = measure(kind, &subject, args.seconds, &stop)?;
-            (measured.parts, measured.whole) = (parts, Some(whole));
+            measure(&mut measured, kind, &subject, args.seconds, &stop)?;
         }
         backends.push(measured);
     }
@@ -114,11 +120,12 @@ pub fn run(args: &LaneArgs) -> anyhow::Result<()> {
 }
 
 fn measure(
+    measured: &mut Measured,
     kind: Kind,
     subject: &Subject,
     seconds: f64,
     stop: &Stop,
-) -> anyhow::Result<(BTreeMap<Part, Outcome>, Whole)> {
+) -> anyhow::Result<()> {
     let mut backend = backend::open(kind, subject, stop)?;
     let mut rig = Rig::start(subject, kind)?;
     let bar = subject::bar((ROUNDS * (Part::ALL.len() + 1)) as u64);
@@ -128,16 +135,19 @@ fn measure(
         rounds.push(round(backend.as_mut(), &mut rig, subject, time, &bar, stop)?);
     }
     bar.finish_and_clear();
-    let outcome = |part| match row(part, &rounds, backend.floor_is(part)) {
+    let words = |part| (backend.by(part), backend.floor_is(part), backend.copies(part));
+    let outcome = |part| match row(part, &rounds, words(part)) {
         Ok(row) => (part, Outcome::Row(row)),
         Err(error) => (part, Outcome::Failed { error }),
     };
-    let parts = Part::ALL.into_iter().map(outcome).collect();
+    measured.parts = Part::ALL.into_iter().map(outcome).collect();
+    measured.edges = rig.edges().to_vec();
     let mut wholes: Vec<Whole> = rounds.iter().filter_map(|round| whole(round, subject.encode)).collect();
     wholes.sort_by(|a, b| a.ratio.total_cmp(&b.ratio));
     let middle = wholes.len() / 2;
     anyhow::ensure!(middle < wholes.len(), "the whole lane has no floor");
-    Ok((parts, wholes.swap_remove(middle)))
+    measured.whole = Some(wholes.swap_remove(middle));
+    Ok(())
 }
 
 fn round(
@@ -163,15 +173,17 @@ fn round(
     }
     bar.set_message("whole lane");
     let window = Window::of(subject.video.frames);
-    let mut all = (Cost::default(), 0);
+    let mut all = (Cost::default(), 0, Copies::new());
     while all.0.frames == 0 || all.0.wall < time.as_secs_f64() {
         let out = subject.folder().join("lane");
         // What an earlier pass left.
         let _ = std::fs::remove_dir_all(&out);
         let stream = subject.stream(false, subject.encode.then(|| out.join("lane.mp4")))?;
-        let (cost, runs) = rig.pass(stream, window, stop)?;
+        let (cost, runs, copies) = rig.pass(stream, window, stop)?;
         all.0 += cost;
         all.1 += runs;
+        // Of a frame, and the same in each pass.
+        all.2 = copies;
     }
     bar.inc(1);
     Ok(Round { parts, whole: all })

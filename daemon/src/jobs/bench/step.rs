@@ -10,6 +10,7 @@ use anyhow::bail;
 use indicatif::ProgressBar;
 use serde::Serialize;
 
+use super::copies::{Copies, Counted};
 use super::interrupt::Stop;
 use super::judge::Counts;
 use super::machine::{Gpus, Load, Look, Memory};
@@ -41,6 +42,11 @@ pub struct Step {
     pub counts: Counts,
     /// What the machine did.
     pub load: Load,
+    /// CPU milliseconds a frame, over all threads and streams.
+    pub cpu_ms: f64,
+    /// Copies between host and GPU a frame, by the lane's own counters; nothing on the CPU.
+    #[serde(skip_serializing_if = "Copies::is_empty")]
+    pub copies: Copies,
 }
 
 /// Runs steps.
@@ -64,6 +70,7 @@ struct Seen {
     /// How many frames' latencies, and their sum in seconds.
     latency: (u64, f64),
     inferring: f64,
+    copied: Counted,
 }
 
 impl Runner<'_> {
@@ -105,7 +112,10 @@ impl Runner<'_> {
             bail!("one stream alone does not run: {error}");
         }
         let refused = self.refused();
-        Ok(Step { streams: names.len(), held: why.is_none(), why, refused, counts, load })
+        let done = counts.frames.iter().sum::<u64>().max(1);
+        let cpu_ms = load.busy_cores * counts.seconds * 1e3 / done as f64;
+        let copies = last.copied.since(&first.copied, done);
+        Ok(Step { streams: names.len(), held: why.is_none(), why, refused, counts, load, cpu_ms, copies })
     }
 
     /// Starts them; what stood in the way.
@@ -169,7 +179,8 @@ impl Runner<'_> {
     fn failed(&self, names: &[String], why: String) -> Step {
         let load = Look::now().load();
         let (counts, refused) = (Counts::default(), self.refused());
-        Step { streams: names.len(), held: false, why: Some(why), refused, counts, load }
+        let (cpu_ms, copies) = (0.0, Copies::new());
+        Step { streams: names.len(), held: false, why: Some(why), refused, counts, load, cpu_ms, copies }
     }
 
     fn seen(&self, names: &[String]) -> Seen {
@@ -183,6 +194,7 @@ impl Runner<'_> {
             not_encoded: self.rig.report().values().map(|report| report.not_encoded).sum(),
             latency: latencies.fold((0, 0.0), |all, seen| (all.0 + seen.count, all.1 + seen.sum)),
             inferring: self.rig.inferring(),
+            copied: self.rig.copied(),
         }
     }
 }

@@ -85,7 +85,7 @@ pub fn run(args: &StreamsArgs) -> anyhow::Result<()> {
     let interrupt = Interrupt::new()?;
     let stop = interrupt.stop();
     super::quiet();
-    let found = backend::find(&args.subject.backends)?;
+    let found = backend::find(&args.subject.backends, args.subject.gpu)?;
     let needed = |rate: f64| ((args.seconds + AROUND) * rate).ceil() as u64;
     let subject = Subject::prepare(&args.subject, needed, &stop)?;
     let mut backends = Vec::new();

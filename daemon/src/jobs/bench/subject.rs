@@ -46,6 +46,12 @@ pub struct SubjectArgs {
     /// Encode the whole picture of each stream too, into a temporary file
     #[arg(long)]
     pub encode: bool,
+    /// Index of the GPU that the CUDA backend uses, counted from 0
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub gpu: u32,
+    /// `infer.library`, where who measures knows it.
+    #[arg(skip)]
+    pub library: Option<PathBuf>,
     /// Measure this backend alone, and fail where it is absent; default: all that are present
     #[arg(long = "backend", value_name = "NAME")]
     pub backends: Vec<Kind>,
@@ -138,6 +144,18 @@ impl Subject {
     }
 }
 
+impl Subject {
+    /// A stream of this kind that plays over and over, as fast as it goes.
+    ///
+    /// # Errors
+    /// As [`Self::stream`].
+    pub fn endless(&self) -> anyhow::Result<Stream> {
+        let mut stream = self.stream(false, None)?;
+        stream.loop_ = true;
+        Ok(stream)
+    }
+}
+
 fn output(file: PathBuf) -> crate::config::settings::VideoOutput {
     crate::config::settings::VideoOutput { file: Some(file), ..Default::default() }
 }
@@ -147,6 +165,8 @@ fn settings(args: &SubjectArgs, folder: &Path) -> anyhow::Result<(Settings, Stri
     let mut settings = Settings::default();
     "bench".clone_into(&mut settings.box_.name);
     "off".clone_into(&mut settings.mqtt.url);
+    settings.accel.gpu = args.gpu;
+    settings.infer.library.clone_from(&args.library);
     settings.paths.state = folder.join("state");
     settings.paths.cache = folder.join("cache");
     settings.paths.run = folder.join("run");
@@ -167,7 +187,7 @@ fn settings(args: &SubjectArgs, folder: &Path) -> anyhow::Result<(Settings, Stri
     };
     let name =
         path.file_name().map_or_else(|| args.model.clone(), |name| name.to_string_lossy().into_owned());
-    let model = Model { path, batch: args.batch, threads: args.threads, threshold: None };
+    let model = Model { path, batch: args.batch, threads: args.threads, threshold: None, precision: None };
     settings.models.insert(name.clone(), model);
     Ok((settings, name))
 }

@@ -5,6 +5,7 @@
 use std::fmt::Write;
 
 use super::backend::Part;
+use super::copies::words;
 use super::lane::{LaneReport, Measured, Outcome, Whole};
 use super::saturation;
 use super::step::Step;
@@ -86,6 +87,23 @@ fn parts(text: &mut String, backend: &Measured) {
     }
     if let Some(whole) = &backend.whole {
         whole_lane(text, whole);
+    }
+    let rows = backend.parts.iter().filter_map(|(part, outcome)| match outcome {
+        Outcome::Row(row) => Some((part.name(), row)),
+        Outcome::Failed { .. } => None,
+    });
+    for (name, row) in rows {
+        line(text, format_args!("  {name:12}by {}", row.by));
+    }
+    // On the CPU there is nothing to copy to.
+    if let Some(whole) = backend.whole.as_ref().filter(|whole| !whole.copies.is_empty()) {
+        line(
+            text,
+            format_args!(
+                "  copies between host and GPU, a frame of the whole lane: {}",
+                words(&whole.copies)
+            ),
+        );
     }
 }
 
@@ -201,6 +219,12 @@ fn figures(text: &mut String, step: &Step) {
             load.model * 100.0
         ),
     );
+    let copies = if step.copies.is_empty() {
+        String::new()
+    } else {
+        format!("; copies between host and GPU {}", words(&step.copies))
+    };
+    line(text, format_args!("    a frame     {:.2} CPU ms{copies}", step.cpu_ms));
     line(
         text,
         format_args!("    memory      {:.0} MB; {:.0} MB are left", load.memory_mb, load.memory_left_mb),

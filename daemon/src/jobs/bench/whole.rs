@@ -12,6 +12,7 @@ use anyhow::{Context, bail, ensure};
 use tokio::runtime::Runtime;
 
 use super::backend::Kind;
+use super::copies::{Copies, Counted};
 use super::cost::{Clock, Cost, Window};
 use super::interrupt::Stop;
 use super::subject::Subject;
@@ -19,8 +20,9 @@ use crate::config::Settings;
 use crate::config::settings::Stream;
 use crate::pipeline::{Report, Supervisor};
 use crate::plugins::{Compiler, Host, HostOptions, InstanceState};
-use crate::publish::messages::StreamState;
+use crate::publish::messages::{Edge, StreamState};
 use crate::publish::{PublishSettings, Publisher};
+use crate::service::crash::Crashes;
 use crate::telemetry::{Distribution, Registry, Value};
 
 /// How often counters are looked at.
@@ -39,6 +41,7 @@ pub struct Rig {
     runtime: Runtime,
     model: String,
     passes: u32,
+    edges: Vec<Edge>,
 }
 
 impl Rig {
@@ -64,10 +67,26 @@ impl Rig {
         for name in subject.plugins() {
             ensure!(known.contains(name), "--plugin {name}: no such plugin; there are: {}", known.join(", "));
         }
-        let supervisor =
-            Supervisor::new(&settings, Arc::new(host), publisher.handle(), None, registry.clone());
+        let crashes = Crashes::without_handler(&settings.paths.state.join("crashes"))?;
+        let supervisor = Supervisor::new(
+            &settings,
+            Arc::new(host),
+            publisher.handle(),
+            None,
+            registry.clone(),
+            Arc::new(crashes),
+        );
         let model = subject.model.clone();
-        Ok(Self { settings, supervisor, publisher: Some(publisher), registry, runtime, model, passes: 0 })
+        Ok(Self {
+            settings,
+            supervisor,
+            publisher: Some(publisher),
+            registry,
+            runtime,
+            model,
+            passes: 0,
+            edges: Vec::new(),
+        })
     }
 
     /// Adds streams to those that run, or, with none, stops all.
@@ -120,26 +139,47 @@ impl Rig {
         }
     }
 
-    /// One stream plays the video once, as fast as it goes; the cost of its window, and how often the model ran for a
+    /// What has been copied between host and GPU so far.
+    #[must_use]
+    pub(super) fn copied(&self) -> Counted {
+        Counted::now(&self.registry)
+    }
+
+    /// What the stream of the last pass took its pictures in by, inferred with and encoded with.
+    #[must_use]
+    pub fn edges(&self) -> &[Edge] {
+        &self.edges
+    }
+
+    /// One stream plays the video once, as fast as it goes; the cost of its window, how often the model ran, and copies a
     /// frame.
     ///
     /// # Errors
     /// Where the stream or one of its plugins fails, or the user wants to stop.
-    pub fn pass(&mut self, stream: Stream, window: Window, stop: &Stop) -> anyhow::Result<(Cost, u64)> {
+    pub fn pass(
+        &mut self,
+        stream: Stream,
+        window: Window,
+        stop: &Stop,
+    ) -> anyhow::Result<(Cost, u64, Copies)> {
         self.passes += 1;
         let name = format!("lane-{}", self.passes);
         self.run([(name.clone(), stream)].into());
         let measured = self.measure(&name, window, stop);
-        let healthy = self.report().values().try_for_each(healthy);
+        let mut reports = self.report();
+        let healthy = reports.values().try_for_each(healthy);
+        self.edges = reports.remove(&name).map(|report| report.status.edges).unwrap_or_default();
         self.run(BTreeMap::new());
         healthy.and(measured)
     }
 
-    fn measure(&self, name: &str, window: Window, stop: &Stop) -> anyhow::Result<(Cost, u64)> {
+    fn measure(&self, name: &str, window: Window, stop: &Stop) -> anyhow::Result<(Cost, u64, Copies)> {
         let frames = self.registry.counter("stream_frames_total", &[("stream", name)]);
         let (from, inferred, clock) = self.reach(name, || frames.get(), window.from, stop)?;
+        let copied = self.copied();
         let (to, inferred_after, _) = self.reach(name, || frames.get(), window.to.max(from + 1), stop)?;
-        Ok((clock.stop(to - from), inferred_after - inferred))
+        let cost = clock.stop(to - from);
+        Ok((cost, inferred_after - inferred, self.copied().since(&copied, cost.frames)))
     }
 
     /// Waits until the stream has done so many frames; how many they are then, and what the clocks say.

@@ -1,4 +1,4 @@
-//! One frame through a decoder, or a few through an encoder.
+//! One frame through a decoder, or a few through an encoder on the CPU.
 //!
 //! In: the name of an element. Out: nothing, or why it did not work. The frames to decode are grey and lie beside this
 //! file (`ffmpeg -f lavfi -i color=c=gray:s=320x240 -frames:v 1`, with libx264, libx265, libaom-av1, libvpx-vp9, libvpx, mjpeg,
@@ -11,10 +11,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use gstreamer::{self as gst, prelude::*};
 use gstreamer_app as gst_app;
 
+use crate::gpu::gst::Listening;
+
 /// Longer than a frame takes, also on a GPU that wakes up.
 const SOON: gst::ClockTime = gst::ClockTime::from_seconds(10);
-/// Sessions of an encoder that are opened at most.
-const SESSIONS: usize = 16;
 
 /// A codec, and what decodes it.
 #[derive(Debug, Clone, Copy)]
@@ -106,6 +106,12 @@ pub(super) fn is_there(name: &str) -> bool {
 impl Codec {
     /// Decodes a frame with an element.
     pub(super) fn decode(&self, element: &str) -> Result<(), String> {
+        // NVDEC's elements write what the driver refused to GStreamer's log alone.
+        let listening = Listening::begin();
+        self.decode_one(element).map_err(|reason| listening.explain(reason))
+    }
+
+    fn decode_one(&self, element: &str) -> Result<(), String> {
         let text = format!(
             "appsrc name=doctor-in ! {} ! {element} ! fakesink name=doctor-out sync=false",
             self.parser
@@ -138,45 +144,15 @@ impl Codec {
     }
 }
 
-/// Encodes a few frames with an element; `on_gpu`: from video memory.
-pub(super) fn encode(element: &str, on_gpu: bool) -> Result<(), String> {
+/// Encodes a few frames with an element.
+pub(super) fn encode(element: &str) -> Result<(), String> {
     if !is_there(element) {
         return Err("no such element".to_owned());
     }
-    let text = format!("{} ! {element} ! fakesink sync=false", frames(5, on_gpu));
-    let pipeline = Pipeline::new(&text)?;
+    let frames = "videotestsrc num-buffers=5 ! video/x-raw,format=NV12,width=320,height=240,framerate=30/1";
+    let pipeline = Pipeline::new(&format!("{frames} ! {element} ! fakesink sync=false"))?;
     pipeline.enter(gst::State::Playing)?;
     pipeline.ended()
-}
-
-/// What is encoded, so many frames of it (-1: without end): NVENC takes nothing much smaller.
-fn frames(count: i32, on_gpu: bool) -> String {
-    let form = "video/x-raw,format=NV12,width=640,height=360,framerate=30/1";
-    let up = if on_gpu { " ! cudaupload ! video/x-raw(memory:CUDAMemory)" } else { "" };
-    format!("videotestsrc num-buffers={count} ! {form}{up}")
-}
-
-/// Opens sessions of an encoder at once until one fails; how many there were, and why there was no further one.
-pub(super) fn sessions(element: &str, on_gpu: bool) -> (usize, Option<String>) {
-    let mut open = Vec::new();
-    while open.len() < SESSIONS {
-        match session(element, on_gpu) {
-            Ok(pipeline) => open.push(pipeline),
-            Err(why) => return (open.len(), Some(why)),
-        }
-    }
-    (open.len(), None)
-}
-
-/// A pipeline whose encoder has delivered a frame and stays open.
-fn session(element: &str, on_gpu: bool) -> Result<Pipeline, String> {
-    let pipeline = Pipeline::new(&format!("{} ! {element} ! fakesink", frames(-1, on_gpu)))?;
-    pipeline.enter(gst::State::Paused)?;
-    match pipeline.0.state(SOON).0 {
-        Ok(gst::StateChangeSuccess::Success) => Ok(pipeline),
-        Ok(_) => Err(format!("no frame within {} s", SOON.seconds())),
-        Err(_) => Err(pipeline.complaint().unwrap_or_else(|| "it does not open".to_owned())),
-    }
 }
 
 /// A pipeline that ends with its owner.
@@ -244,13 +220,9 @@ mod tests {
     }
 
     #[test]
-    fn encoders_are_tried_and_their_sessions_counted() {
+    fn an_encoder_is_tried_and_one_that_is_nowhere_is_not_called_good() {
         gst::init().unwrap();
-        assert_eq!(encode("x264enc", false), Ok(()));
-        assert!(encode("nvenc-of-nowhere", false).is_err());
-        // On the CPU nothing limits them.
-        assert_eq!(sessions("x264enc", false), (SESSIONS, None));
-        let (opened, why) = sessions("identity error-after=1", false);
-        assert!(opened == 0 && why.is_some(), "{why:?}");
+        assert_eq!(encode("x264enc"), Ok(()));
+        assert!(encode("nvenc-of-nowhere").is_err());
     }
 }

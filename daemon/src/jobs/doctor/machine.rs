@@ -58,19 +58,21 @@ fn folder(what: &str, path: &Path, bad: impl Fn(&str, String, String, &[String])
         };
     }
     match rustix::fs::statvfs(&there) {
-        Ok(space) => {
-            let free = space.f_bavail.saturating_mul(space.f_frsize);
-            let text = format!("{shown}: writable, {:.1} GB free", free as f64 / 1e9);
-            let details = serde_json::json!({ "path": path, "free_bytes": free });
-            if free < LITTLE {
-                let fix = "make room: on a full disk events wait in memory only, and the oldest are lost";
-                Finding::limited("disk", text, fix).details(details)
-            } else {
-                Finding::good("disk", text).details(details)
-            }
-        }
+        Ok(space) => room(&shown, path, space.f_bavail.saturating_mul(space.f_frsize)),
         Err(error) => Finding::untried("disk", format!("{shown}: writable, free space unknown: {error}")),
     }
+}
+
+/// Whether the free bytes of a folder's disk are enough.
+fn room(shown: &str, path: &Path, free: u64) -> Finding {
+    let text = format!("{shown}: writable, {:.1} GB free", free as f64 / 1e9);
+    let finding = if free < LITTLE {
+        let fix = "make room: on a full disk events wait in memory only, and the oldest are lost";
+        Finding::limited("disk", text, fix)
+    } else {
+        Finding::good("disk", text)
+    };
+    finding.details(serde_json::json!({ "path": path, "free_bytes": free }))
 }
 
 /// The folder, or the nearest one above it that is there.
@@ -115,5 +117,18 @@ mod tests {
         let found = super::folder("paths.state", Path::new("/proc/1"), Finding::wrong);
         assert!(matches!(found.verdict, Verdict::Wrong | Verdict::Untried), "{found:?}");
         assert!(found.found.starts_with("paths.state: /proc/1"), "{found:?}");
+    }
+
+    #[test]
+    fn little_room_is_said_and_stops_nothing() {
+        let state = Path::new("/var/lib/watchpost");
+        assert_eq!(room("paths.state", state, LITTLE).verdict, Verdict::Good);
+        let little = room("paths.state", state, LITTLE - 1);
+        assert_eq!(
+            (little.verdict, little.found.as_str()),
+            (Verdict::Limited, "paths.state: writable, 1.1 GB free")
+        );
+        assert!(little.fix.is_some_and(|fix| fix.starts_with("make room")) && little.stops.is_empty());
+        assert_eq!(room("paths.state", state, 0).details.unwrap()["free_bytes"], 0);
     }
 }

@@ -48,6 +48,11 @@ impl Report {
         !self.findings.iter().any(|finding| finding.verdict == Verdict::Wrong)
     }
 
+    /// Those streams that cannot run.
+    pub(super) fn stopped<'a>(&self, streams: &'a [String]) -> Vec<&'a str> {
+        streams.iter().filter(|name| !self.stopped_by(name).is_empty()).map(String::as_str).collect()
+    }
+
     /// What keeps a stream from running. What is wrong and names no stream keeps all of them.
     fn stopped_by(&self, stream: &str) -> Vec<String> {
         let stops =
@@ -127,6 +132,7 @@ mod tests {
         assert!(!report.can_run());
         assert_eq!(report.stopped_by("yard"), ["model"]);
         assert!(report.stopped_by("gate").is_empty());
+        assert_eq!(report.stopped(&["gate".to_owned(), "yard".to_owned()]), ["yard"]);
         report.add(Finding::wrong("configuration", "line 3", "mend it", &[]));
         assert_eq!(report.stopped_by("gate"), ["configuration"]);
     }

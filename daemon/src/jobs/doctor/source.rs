@@ -3,6 +3,7 @@
 //! In: the stream's settings. Out: a finding. Runs in a process of its own: a decoder that crashes on this source crashes
 //! only that. A live source that is away is no reason not to run: the stream waits for it.
 
+use std::net::{TcpStream, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,8 @@ use crate::scene::SceneSpec;
 
 /// How long the first frame may take: a camera's next key frame may be far.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a camera that did not answer may take to take a connection.
+const CONNECTION: Duration = Duration::from_secs(3);
 /// Pictures held at once: the first.
 const FRAMES: u32 = 1;
 
@@ -54,7 +57,7 @@ pub(super) fn look(tries: &mut Tries, settings: &Settings, name: &str, driver: b
             Err(error) if Location::parse(&stream.source).is_ok_and(|location| !location.is_live()) => {
                 Finding::wrong("source", format!("{name}: {error}"), fix, &stops)
             }
-            Err(error) => trouble(name, &error, &fix, &stops),
+            Err(error) => trouble(name, &stream.source, &error, &fix, &stops),
         }]
     });
 }
@@ -69,7 +72,7 @@ fn decoding(settings: &Settings, stream: &Stream) -> Option<Arc<CudaDecoding>> {
     Some(Arc::new(CudaDecoding::new(context, FRAMES)))
 }
 
-fn trouble(name: &str, error: &IngestError, fix: &str, stops: &[String]) -> Finding {
+fn trouble(name: &str, source: &str, error: &IngestError, fix: &str, stops: &[String]) -> Finding {
     let found = format!("{name}: {error}");
     match error {
         // These do not go away by waiting; their texts say what to install or to do.
@@ -82,12 +85,40 @@ fn trouble(name: &str, error: &IngestError, fix: &str, stops: &[String]) -> Find
             )
         }
         IngestError::Element { .. } | IngestError::Stalled { .. } | IngestError::EndedByServer { .. } => {
-            let fix =
-                "the stream waits and tries again; see the camera, its address and credentials, the network";
-            Finding::limited("source", found, fix)
+            let location = Location::parse(source).ok();
+            match location.as_ref().and_then(Location::host).and_then(|(host, port)| out_of_reach(host, port))
+            {
+                Some((why, fix)) => Finding::limited("source", format!("{found}; {why}"), fix),
+                None => {
+                    let fix = "the stream waits and tries again; see the camera, its address and credentials, the network";
+                    Finding::limited("source", found, fix)
+                }
+            }
         }
         _ => Finding::wrong("source", found, fix, stops),
     }
+}
+
+/// Why a host cannot be talked to at all, and what to do about it: GStreamer says "failed to connect" of everything.
+fn out_of_reach(host: &str, port: u16) -> Option<(String, &'static str)> {
+    let addresses = match (host, port).to_socket_addrs() {
+        Ok(addresses) => addresses,
+        Err(error) => {
+            let fix =
+                "the stream waits and tries again; see the name and the box's DNS: `resolvectl query NAME`";
+            return Some((format!("the name {host} does not resolve: {error}"), fix));
+        }
+    };
+    let mut why = format!("the name {host} has no address");
+    for address in addresses {
+        match TcpStream::connect_timeout(&address, CONNECTION) {
+            Ok(_) => return None,
+            Err(error) => why = format!("{address}: {error}"),
+        }
+    }
+    let fix =
+        "the stream waits and tries again; see whether the camera is on, its address and port, the network";
+    Some((why, fix))
 }
 
 /// Waits for a frame; `None` where none came in time.
@@ -121,4 +152,22 @@ pub(super) fn shown(source: &str) -> String {
         return source.to_owned();
     }
     Location::parse(source).map_or_else(|_| "(no address)".to_owned(), |location| location.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn a_host_is_out_of_reach_by_name_or_by_port() {
+        let (why, fix) = out_of_reach("no-such-camera.invalid", 554).unwrap();
+        assert!(why.starts_with("the name no-such-camera.invalid does not resolve: "), "{why}");
+        assert!(fix.contains("DNS"), "{fix}");
+        let (why, _) = out_of_reach("127.0.0.1", 1).unwrap();
+        assert!(why.starts_with("127.0.0.1:1: Connection refused"), "{why}");
+        let open = TcpListener::bind("127.0.0.1:0").unwrap();
+        assert_eq!(out_of_reach("127.0.0.1", open.local_addr().unwrap().port()), None);
+    }
 }

@@ -1,12 +1,12 @@
 //! GStreamer, its decoders and encoders: each codec is decoded or encoded, on the CPU and on the GPU.
 //!
 //! In: GStreamer's registry, the driver. Out: findings. Runs in a process of its own: what GStreamer loads may crash it.
-//! NVENC's sessions are counted by opening them, since drivers allow them by a number that nobody writes down.
 
 use gstreamer as gst;
 
 use super::codec::{self, Codec};
 use super::finding::Finding;
+use super::nvenc;
 use super::tries::{Tries, Went};
 use crate::gpu::{Device, loads, probe};
 use crate::ingest::CudaDecoding;
@@ -28,13 +28,6 @@ const NEEDED: [(&str, &str, &str); 12] = [
     ("rtph264pay", "RTSP outputs", "gstreamer1.0-plugins-good"),
     ("rtmp2sink", "RTMP outputs", "gstreamer1.0-plugins-bad"),
     ("mp4mux", "MP4 outputs", "gstreamer1.0-plugins-good"),
-];
-
-/// NVENC's encoders by codec, newest element first; their names changed with GStreamer's versions.
-const ENCODERS: [(&str, &[&str]); 3] = [
-    ("H.264", &["nvcudah264enc", "nvh264enc"]),
-    ("H.265", &["nvcudah265enc", "nvh265enc"]),
-    ("AV1", &["nvcudaav1enc", "nvav1enc"]),
 ];
 
 /// `streams`: those that use GStreamer. `busy`: the daemon runs.
@@ -59,40 +52,15 @@ pub(super) fn look(tries: &mut Tries, streams: &[String], driver: bool, busy: bo
     for gpu in gpus.iter().filter(|_| listed) {
         nvdec(tries, gpu.index);
     }
-    nvenc(tries, listed, busy);
-}
-
-fn nvenc(tries: &mut Tries, listed: bool, busy: bool) {
-    let mut encodes = true;
+    let mut encodes = listed;
     tries.one("NVENC", "libnvidia-encode.so.1", &[], || {
-        let missing = nvenc_library();
-        encodes = missing.is_none();
+        let missing = nvenc::library();
+        encodes &= missing.is_none();
         Vec::from_iter(missing)
     });
-    let encoders: Vec<_> = ENCODERS
-        .iter()
-        .filter_map(|(codec, names)| Some((*codec, *names.iter().find(|name| codec::is_there(name))?)))
-        .collect();
-    for (codec, name) in &encoders {
-        tries.one("NVENC", &format!("NVENC encoding {codec}"), &[], || vec![encoder(codec, name)]);
+    for gpu in gpus.iter().filter(|_| encodes) {
+        nvenc::look(tries, gpu.index, busy);
     }
-    let Some((_, name)) = encoders.first() else {
-        if listed && encodes {
-            let found =
-                "none: GStreamer's nvcodec found no encoder (A100, H100, H200 and some small GPUs have none)";
-            let fix = "frames are downloaded and encoded by x264; record by remuxing where that is enough";
-            tries.one("NVENC", "NVENC", &[], || vec![Finding::limited("NVENC", found, fix)]);
-        }
-        return;
-    };
-    tries.one("NVENC", "NVENC sessions", &[], || {
-        vec![if busy {
-            let found = "sessions: not counted while the daemon runs, which may need them";
-            Finding::untried("NVENC", found).fix("systemctl stop watchpost, then again")
-        } else {
-            sessions(name)
-        }]
-    });
 }
 
 fn gstreamer(streams: &[String]) -> Vec<Finding> {
@@ -134,7 +102,7 @@ fn decoding(codec: &Codec) -> Finding {
 }
 
 fn encoding() -> Finding {
-    match codec::encode("x264enc", false) {
+    match codec::encode("x264enc") {
         Ok(()) => Finding::good("encoding", "H.264: x264enc encoded frames"),
         Err(why) => {
             let fix = "outputs need it where there is no NVENC: apt install gstreamer1.0-plugins-ugly";
@@ -146,7 +114,8 @@ fn encoding() -> Finding {
 /// What stands before all of NVDEC.
 fn nvdec_library(listed: bool) -> Vec<Finding> {
     if let Err(why) = loads("libnvcuvid.so.1") {
-        return vec![Finding::limited("NVDEC", format!("none: {why}"), "apt install libnvcuvid1")];
+        let fix = nvenc::libraries("apt install libnvcuvid1");
+        return vec![Finding::limited("NVDEC", format!("none: {why}"), fix)];
     }
     if listed {
         return Vec::new();
@@ -154,12 +123,6 @@ fn nvdec_library(listed: bool) -> Vec<Finding> {
     let found =
         "none: the driver and its libraries load, and GStreamer's plugin nvcodec is missing or lists nothing";
     vec![Finding::limited(NO_ELEMENTS, found, "apt install gstreamer1.0-plugins-bad")]
-}
-
-fn nvenc_library() -> Option<Finding> {
-    let why = loads("libnvidia-encode.so.1").err()?;
-    let fix = "apt install libnvidia-encode1; until then frames are downloaded and encoded by x264";
-    Some(Finding::limited("NVENC", format!("none: {why}"), fix))
 }
 
 /// The decoders of one GPU: those that the lane would take, by what they say that they can do, each decoding a frame.
@@ -204,30 +167,4 @@ fn decoders(gpu: u32) -> Result<Vec<(Codec, String)>, String> {
         known.1.as_ref().ok().cloned()
     };
     Ok(codec::ALL.into_iter().filter_map(|codec| Some((codec, element(&codec)?))).collect())
-}
-
-fn encoder(codec: &str, name: &str) -> Finding {
-    match codec::encode(name, true) {
-        Ok(()) => Finding::good("NVENC", format!("{codec}: {name} encoded frames")),
-        Err(why) => {
-            let fix = "frames are downloaded and encoded by x264; \"out of memory\" means that all sessions are taken";
-            Finding::limited("NVENC", format!("{codec}: {name}: {why}"), fix)
-        }
-    }
-}
-
-fn sessions(name: &str) -> Finding {
-    let (opened, why) = codec::sessions(name, true);
-    match why {
-        None => Finding::good("NVENC", format!("sessions: {opened} at once, and perhaps more")),
-        Some(why) => {
-            let found = format!("sessions: {opened} at once; the next one: {why}");
-            Finding::limited(
-                "NVENC",
-                found,
-                "further outputs are encoded by x264; other programs' sessions count too",
-            )
-        }
-    }
-    .details(serde_json::json!({ "sessions": opened }))
 }

@@ -2,7 +2,7 @@
 //!
 //! In: a video, a model's folder. Out: parts. Each daemon runs in a temporary folder and is stopped before the next.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -12,11 +12,22 @@ use serde_json::{Value, json};
 use super::{Outcome, Part};
 use crate::control::{Client, socket};
 use crate::gpu::Nvml;
+use crate::infer::{RUNTIMES, Runtime};
 
 /// The longest that a video may take on either lane.
 const LONGEST: Duration = Duration::from_secs(600);
 /// How often a daemon is asked how far it is.
 const LOOK: Duration = Duration::from_millis(50);
+
+/// What is run.
+pub(super) struct Subject {
+    /// Index of the GPU.
+    pub(super) gpu: u32,
+    /// The model's folder.
+    pub(super) model: PathBuf,
+    /// `infer.library`.
+    pub(super) library: Option<PathBuf>,
+}
 
 /// A daemon in a folder of its own.
 struct Daemon {
@@ -25,23 +36,29 @@ struct Daemon {
 }
 
 impl Daemon {
-    fn start(gpu: u32, lane: &str, model: &Path, video: &Path, extra: &str) -> anyhow::Result<Self> {
+    fn start(subject: &Subject, lane: &str, video: &Path, extra: &str) -> anyhow::Result<Self> {
+        let Subject { gpu, model, library } = subject;
         let folder = tempfile::tempdir().context("no temporary folder can be made")?;
         let here = folder.path();
         for name in ["state", "cache", "run"] {
             std::fs::create_dir(here.join(name))?;
         }
+        // The runtime that the box has chosen.
+        std::os::unix::fs::symlink(Runtime::folder(), here.join("state").join(RUNTIMES))?;
         let path = |path: &Path| Value::from(path.display().to_string()).to_string();
+        let infer = library.as_deref().map(|file| format!("infer.library = {}\n", path(file)));
         let config = format!(
-            "box.name = \"check\"\nmqtt.url = \"off\"\naccel = {{ lane = \"{lane}\", gpu = {gpu} }}\n\
+            "{}box.name = \"check\"\nmqtt.url = \"off\"\naccel = {{ lane = \"{lane}\", gpu = {gpu} }}\n\
              paths = {{ state = {}, cache = {}, run = {}, plugins = [], models = [] }}\n\
-             models.it.path = {}\n[streams.s]\nsource = {}\nmodels.it = {{}}\ntrace = {}\n{extra}\n",
+             models.it.path = {}\n[streams.s]\nsource = {}\nmodels.it = {{}}\ntrace = {}\noutputs.view = {{ file = {} }}\n{extra}\n",
+            infer.unwrap_or_default(),
             path(&here.join("state")),
             path(&here.join("cache")),
             path(&here.join("run")),
             path(&std::path::absolute(model)?),
             path(&std::path::absolute(video)?),
             path(&here.join("trace.jsonl")),
+            path(&here.join("view.mp4")),
         );
         let file = here.join("watchpost.toml");
         std::fs::write(&file, config)?;
@@ -89,15 +106,15 @@ impl Daemon {
         }
     }
 
-    /// Stops it, and waits.
-    fn stop(mut self) -> anyhow::Result<()> {
+    /// Stops it, and waits; gives its folder.
+    fn stop(mut self) -> anyhow::Result<tempfile::TempDir> {
         let pid = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw);
         if let Some(pid) = pid {
             rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
         }
         let exit = self.child.wait()?;
         ensure!(exit.success(), "the daemon stopped with {exit}");
-        Ok(())
+        Ok(std::mem::replace(&mut self.folder, tempfile::tempdir()?))
     }
 }
 
@@ -109,9 +126,9 @@ impl Drop for Daemon {
     }
 }
 
-/// A trace without the wall clock, and the stream's last status.
-fn trace(gpu: u32, lane: &str, model: &Path, video: &Path) -> anyhow::Result<(Vec<Value>, Value)> {
-    let mut daemon = Daemon::start(gpu, lane, model, video, "")?;
+/// A trace without the wall clock, and the stream's last status with the size of what it encoded.
+fn trace(subject: &Subject, lane: &str, video: &Path) -> anyhow::Result<(Vec<Value>, Value, u64)> {
+    let mut daemon = Daemon::start(subject, lane, video, "")?;
     let status = daemon.until(|stream| stream["state"] == "ended" || stream["state"] == "failed")?;
     ensure!(status["state"] == "ended", "{lane} lane: {}", status["error"]);
     let file = daemon.folder.path().join("trace.jsonl");
@@ -124,16 +141,17 @@ fn trace(gpu: u32, lane: &str, model: &Path, video: &Path) -> anyhow::Result<(Ve
         Ok(frame)
     });
     let frames = frames.collect::<anyhow::Result<_>>()?;
-    daemon.stop()?;
-    Ok((frames, status))
+    let folder = daemon.stop()?;
+    let encoded = std::fs::metadata(folder.path().join("view.mp4")).map_or(0, |file| file.len());
+    Ok((frames, status, encoded))
 }
 
 /// One video on both lanes.
-pub(super) fn same(gpu: u32, model: &Path, video: &Path, add: &mut impl FnMut(Part)) {
+pub(super) fn same(subject: &Subject, video: &Path, add: &mut impl FnMut(Part)) {
     let name = video.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
     let part = format!("lanes on {name}");
-    let both = trace(gpu, "cpu", model, video).and_then(|cpu| Ok((cpu, trace(gpu, "cuda", model, video)?)));
-    let ((cpu, _), (cuda, status)) = match both {
+    let both = trace(subject, "cpu", video).and_then(|cpu| Ok((cpu, trace(subject, "cuda", video)?)));
+    let ((cpu, ..), (cuda, status, encoded)) = match both {
         Ok(both) => both,
         Err(error) => return add(Part::new(part, Outcome::Wrong, format!("{error:#}"))),
     };
@@ -158,8 +176,13 @@ pub(super) fn same(gpu: u32, model: &Path, video: &Path, add: &mut impl FnMut(Pa
         let (name_, by) =
             (edge["name"].as_str().unwrap_or_default(), edge["by"].as_str().unwrap_or_default());
         let native = edge["copies"] == false;
-        let outcome = if native { Outcome::Good } else { Outcome::Untried };
-        let found = if native { by.to_owned() } else { format!("no native edge here: {by}") };
+        let (outcome, found) = match native {
+            _ if name_.starts_with("encode") && encoded == 0 => {
+                (Outcome::Wrong, format!("{by} has left an empty file"))
+            }
+            true => (Outcome::Good, by.to_owned()),
+            false => (Outcome::Untried, format!("no native edge here: {by}")),
+        };
         add(Part::new(format!("{name_} on {name}"), outcome, found));
     }
 }
@@ -191,29 +214,50 @@ fn close(cpu: &[Value], cuda: &[Value]) -> f64 {
     if all == 0 { 1.0 } else { matched as f64 / all as f64 }
 }
 
+/// What a process held after the first few starts, and in the end.
+struct Held {
+    files: (usize, usize),
+    /// Bytes, where NVML tells them; or why it does not.
+    memory: Result<(u64, u64), String>,
+}
+
 /// A stream that starts and stops many times: neither video memory nor file handles may grow.
-pub(super) fn restarts(gpu: u32, model: &Path, video: &Path, rounds: u32, add: &mut impl FnMut(Part)) {
-    let part = format!("{rounds} starts and stops");
-    match turns(gpu, model, video, rounds) {
-        Ok((found, good)) => {
-            add(Part::new(part, if good { Outcome::Good } else { Outcome::Wrong }, found));
+pub(super) fn restarts(subject: &Subject, video: &Path, rounds: u32, add: &mut impl FnMut(Part)) {
+    let (part, memory) =
+        (format!("{rounds} starts and stops"), format!("video memory of {rounds} starts and stops"));
+    let Held { files: (first, last), memory: bytes } = match turns(subject, video, rounds) {
+        Ok(held) => held,
+        Err(error) => return add(Part::new(part, Outcome::Wrong, format!("{error:#}"))),
+    };
+    let judged = |good| if good { Outcome::Good } else { Outcome::Wrong };
+    let figures = Some(json!({ "files": [first, last] }));
+    let found = format!("{first} file handles, {last} in the end");
+    add(Part { figures, ..Part::new(part, judged(last <= first + 4), found) });
+    match bytes {
+        Ok((first, last)) => {
+            let [from, to] = [first, last].map(|bytes| bytes as f64 / f64::from(1 << 20));
+            let found = format!("{from:.1} MiB, {to:.1} MiB in the end, of all programs");
+            let figures = Some(json!({ "bytes": [first, last] }));
+            add(Part { figures, ..Part::new(memory, judged(last < first + (32 << 20)), found) });
         }
-        Err(error) => add(Part::new(part, Outcome::Wrong, format!("{error:#}"))),
+        Err(why) => add(Part::new(memory, Outcome::Untried, why)),
     }
 }
 
-fn turns(gpu: u32, model: &Path, video: &Path, rounds: u32) -> anyhow::Result<(String, bool)> {
-    let mut daemon = Daemon::start(gpu, "cuda", model, video, "realtime = true\nloop = true\n")?;
-    let nvml = Nvml::start().ok();
-    let video_memory = || {
-        let loads = nvml.as_ref()?.loads().ok()?;
-        loads.into_iter().find(|load| load.index == gpu)?.memory_used
+fn turns(subject: &Subject, video: &Path, rounds: u32) -> anyhow::Result<Held> {
+    let mut daemon = Daemon::start(subject, "cuda", video, "realtime = true\nloop = true\n")?;
+    let nvml = Nvml::start();
+    let video_memory = || -> Result<u64, String> {
+        let loads = nvml.as_ref().map_err(ToString::to_string)?.loads().map_err(|error| error.to_string())?;
+        let load =
+            loads.into_iter().find(|load| load.index == subject.gpu).ok_or("NVML does not know the GPU")?;
+        load.memory_used.ok_or_else(|| "NVML tells no memory".to_owned())
     };
     let files = |daemon: &Daemon| {
         std::fs::read_dir(format!("/proc/{}/fd", daemon.child.id())).map_or(0, Iterator::count)
     };
     let frames_come = |stream: &Value| stream["frames"].as_u64().is_some_and(|frames| frames > 1);
-    let (mut first_files, mut first_memory) = (0, None);
+    let (mut first_files, mut first_memory) = (0, Err(String::new()));
     for round in 0..=rounds {
         daemon.until(frames_come)?;
         // What is kept for good is there after a few.
@@ -228,13 +272,6 @@ fn turns(gpu: u32, model: &Path, video: &Path, rounds: u32) -> anyhow::Result<(S
     }
     let (last_files, last_memory) = (files(&daemon), video_memory());
     daemon.stop()?;
-    let grown = match (first_memory, last_memory) {
-        (Some(first), Some(last)) => Some(last.saturating_sub(first)),
-        _ => None,
-    };
-    let memory = grown.map_or("video memory untried: no NVML".to_owned(), |grown| {
-        format!("video memory grew by {:.1} MiB", grown as f64 / f64::from(1 << 20))
-    });
-    let good = last_files <= first_files + 4 && grown.is_none_or(|grown| grown < 32 << 20);
-    Ok((format!("{first_files} file handles, {last_files} in the end; {memory}"), good))
+    let memory = first_memory.and_then(|first| Ok((first, last_memory?)));
+    Ok(Held { files: (first_files, last_files), memory })
 }

@@ -94,7 +94,7 @@ fn tensors(
     let (mut cases, mut different) = (0, 0);
     for input in INPUTS {
         let feed = feed(input, element)?;
-        let (mut on_cpu, mut on_gpu) = (cpu.preprocessor(&feed)?, cuda.reading_preprocessor(&feed)?);
+        let (mut on_cpu, mut on_gpu) = (cpu.preprocessor(&feed)?, cuda.preprocessor_at_once(&feed)?);
         for size in SIZES {
             let picture = picture(format, size);
             let mut meta = meta(size);

@@ -231,7 +231,8 @@ impl Loader<Tensor> for CpuLoader {
             open(runtime, dir, order.options, order.threshold)?;
         let (threads, layout) = (session.threads(), dir.manifest.input.layout);
         let engine = Box::new(CpuEngine { session, head, decoder, layout, batch: Tensor::default() });
-        Ok(Opened { engine, feed, batch, threads, edge: ("CPU".into(), false) })
+        order.serving.by("CPU", false);
+        Ok(Opened { engine, feed, batch, threads })
     }
 }
 

@@ -7,6 +7,7 @@
 
 mod bound;
 mod engine;
+mod engines;
 mod head;
 mod loader;
 mod surface;
@@ -29,7 +30,8 @@ use crate::telemetry::{Registry, fields};
 
 use surface::Surfaces;
 
-pub use loader::CudaLoader;
+pub use bound::trial;
+pub use loader::{CudaEngine, CudaLoader, CudaModel};
 pub use surface::Surface;
 pub use tensor::{CudaPreprocess, CudaTensor};
 pub use view::{CudaMask, CudaRender};
@@ -66,14 +68,23 @@ impl CudaShared {
             .gstreamer()
             .inspect_err(|why| tracing::warn!(gpu, %why, "the CPU decodes for this GPU"))
             .ok();
+        if gstreamer.is_some() {
+            CudaDecoding::load();
+        }
         let encoding = gstreamer.as_ref().map(|context| Arc::new(CudaEncoding::new(Arc::clone(context))));
         Self { device, gstreamer, encoding, tables, candidates }
+    }
+
+    /// GStreamer's object for its context, where GStreamer can use CUDA memory.
+    #[must_use]
+    pub fn gstreamer(&self) -> Option<&Arc<CudaContext>> {
+        self.gstreamer.as_ref()
     }
 
     /// Opens models for streams on this GPU.
     #[must_use]
     pub fn loader(&self) -> CudaLoader {
-        CudaLoader { shared: self.clone() }
+        CudaLoader { shared: self.clone(), awaited: Default::default() }
     }
 }
 
@@ -179,11 +190,17 @@ impl Cuda {
 }
 
 impl Cuda {
-    /// Preprocessing whose tensors [`Self::read`] reads: each is made at once.
+    /// The stream on which its work goes, in order.
+    #[must_use]
+    pub fn stream(&self) -> &Stream {
+        &self.stream
+    }
+
+    /// Preprocessing that makes each tensor at once, on the lane's stream: what a model's thread else does with its batch.
     ///
     /// # Errors
     /// As [`Lane::preprocessor`].
-    pub(super) fn reading_preprocessor(&self, feed: &Feed) -> Result<CudaPreprocess, LaneError> {
+    pub fn preprocessor_at_once(&self, feed: &Feed) -> Result<CudaPreprocess, LaneError> {
         Ok(CudaPreprocess::new(&self.shared.device, feed)?.at_once())
     }
 

@@ -8,6 +8,7 @@
 mod command;
 mod common;
 mod event;
+mod model;
 mod objects;
 mod status;
 mod telemetry;
@@ -15,6 +16,7 @@ mod telemetry;
 pub use command::{CommandPayload, ResultMessage, SetPayload};
 pub use common::{Id, Name, Timestamp};
 pub use event::{EventMessage, EventRecord, StateMessage};
+pub use model::{ModelEngine, ModelEngineState, ModelStatus};
 pub use objects::{Labels, ObjectMessage, ObjectsMessage, ObjectsRecord};
 pub use status::{
     BoxState, BoxStatus, BoxStatusMessage, Edge, InstanceState, OutboxReport, OutputState, OutputStatus,

@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::common::{Id, Name, Timestamp};
+use super::model::ModelStatus;
 
 /// What `app` says of the box.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
@@ -22,6 +23,11 @@ pub struct BoxStatus {
     pub streams: Vec<String>,
     /// Names of all loaded plugins.
     pub plugins: Vec<String>,
+    /// Models that are loaded or being made ready, once for the CPU lane and once for each GPU: what runs them, and how it
+    /// stands with their TensorRT engines.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(default)]
+    pub models: Vec<ModelStatus>,
     /// What is wrong with the box as a whole.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(default)]
@@ -93,6 +99,9 @@ pub enum StreamState {
     Disabled,
     /// It cannot run as configured; `error` says why.
     Failed,
+    /// Its source crashed the decoder, and the daemon with it, three times: it is not started until its source is
+    /// changed or it is turned on by `set`; `error` says how often and when.
+    Quarantined,
 }
 
 /// A place where frames or tensors are copied between memories.

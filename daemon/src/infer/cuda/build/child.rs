@@ -45,7 +45,9 @@ fn build(folder: &Path) -> Result<(), String> {
     let order: EngineOrder =
         serde_json::from_str(&order).map_err(|error| format!("the order is wrong: {error}"))?;
     let runtime = Runtime::load(Some(&order.library)).map_err(|error| error.to_string())?;
-    let model = ModelDir::open(&order.model).map_err(|error| error.to_string())?;
+    let model = ModelDir::open(&order.model)
+        .and_then(|model| model.in_numbers(order.precision))
+        .map_err(|error| error.to_string())?;
     let options = BoundOptions {
         provider: Provider::TensorRt,
         device_index: order.device_index,

@@ -12,8 +12,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tempfile::TempDir;
 
 use super::{BUILDING, Engine, Engines, LOCK, SCHEMA, STAMP, Stamp};
+use crate::config::settings::Precision;
 use crate::infer::InferError;
-use crate::infer::cuda::options::Calibration;
+use crate::infer::cuda::precision::Calibration;
 
 /// A folder in which an engine is being built.
 #[derive(Debug)]
@@ -44,9 +45,13 @@ impl Building {
         self.folder.path()
     }
 
-    /// Puts the calibration table of a model's folder where TensorRT looks for it.
-    pub(in crate::infer::cuda) fn calibrate(&self, model: &Path) -> Result<(), InferError> {
-        if let Some(table) = Calibration::find(model)? {
+    /// Puts the calibration table of a model's folder, where it is wanted, where TensorRT looks for it.
+    pub(in crate::infer::cuda) fn calibrate(
+        &self,
+        model: &Path,
+        precision: Option<Precision>,
+    ) -> Result<(), InferError> {
+        if let Some(table) = Calibration::wanted(model, precision)? {
             let copied = fs::copy(&table.file, self.folder().join(table.name));
             copied.map_err(|why| InferError::Cache { folder: self.folder().to_owned(), why })?;
         }
@@ -83,7 +88,9 @@ impl Building {
         self.publish(&engine).map_err(failed)?;
         let stamp = &self.stamp;
         let key = stamp.key();
-        if let Err(error) = self.engines.remove(|other| other.same_place(stamp) && other.key() != key) {
+        if let Err(error) =
+            self.engines.remove(|other| other.stamp.same_place(stamp) && other.stamp.key() != key)
+        {
             tracing::warn!(%error, "an old engine stays");
         }
         drop(lock);

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::TIMING;
 use crate::gpu::{Driver, Gpu};
-use crate::infer::cuda::options::{Calibration, precision};
+use crate::infer::cuda::precision::Numbers;
 use crate::infer::{InferError, ModelDir, Runtime};
 
 /// What an engine is made for: where anything here differs, it is another engine.
@@ -32,9 +32,9 @@ pub struct Stamp {
     pub compute: (u32, u32),
     /// Version of the driver.
     pub driver: String,
-    /// Version of ONNX Runtime.
+    /// Version of the ONNX Runtime that is loaded, and the CUDA that it is for.
     pub runtime: String,
-    /// Version of TensorRT's library.
+    /// Version that the loaded library of TensorRT gives.
     pub tensorrt: String,
     /// What TensorRT is told beside.
     pub options: BTreeMap<String, String>,
@@ -44,7 +44,7 @@ impl Stamp {
     /// The stamp of a model on a GPU. TensorRT's version is known once its provider was loaded ([`Runtime::try_provider`]).
     ///
     /// # Errors
-    /// Where the model's calibration table cannot be read.
+    /// Where the model's calibration table cannot be read, or one is needed and missing.
     pub fn new(
         name: &str,
         model: &ModelDir,
@@ -53,8 +53,8 @@ impl Stamp {
         driver: &Driver,
         runtime: &Runtime,
     ) -> Result<Self, InferError> {
-        let calibration = Calibration::find(&model.path)?;
-        let table = calibration.as_ref().map(|table| {
+        let numbers = Numbers::of(model)?;
+        let table = numbers.table().map(|table| {
             std::fs::read(&table.file).map(|bytes| hex(&bytes)).map_err(InferError::read(&table.file))
         });
         let input = serde_json::json!({
@@ -63,7 +63,7 @@ impl Stamp {
             "size": model.manifest.input.size,
             "frames": model.manifest.window.map(|window| window.frames),
         });
-        let options = precision(calibration.as_ref());
+        let options = numbers.options();
         Ok(Self {
             model: name.to_owned(),
             graph: model.hash.clone(),
@@ -76,7 +76,7 @@ impl Stamp {
                 Some(module) => module.clone(),
                 None => format!("for CUDA {}.{}", driver.cuda / 1000, driver.cuda % 1000 / 10),
             },
-            runtime: runtime.version().to_owned(),
+            runtime: runtime.build(),
             tensorrt: runtime.tensorrt_version().unwrap_or_else(|| "unknown".to_owned()),
             options: options.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
         })
@@ -101,7 +101,8 @@ impl Stamp {
     }
 
     /// What an engine with this stamp would have to be made anew for, in words.
-    pub(super) fn differences(&self, now: &Self) -> Vec<String> {
+    #[must_use]
+    pub fn differences(&self, now: &Self) -> Vec<String> {
         let compute = |stamp: &Self| format!("{}.{}", stamp.compute.0, stamp.compute.1);
         let calibration =
             |stamp: &Self| if stamp.calibration.is_some() { "a table" } else { "none" }.to_owned();

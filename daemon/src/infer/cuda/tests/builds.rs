@@ -1,7 +1,7 @@
 //! Builds, by processes that do what TensorRT's would: succeed, fail, die, hang, and be killed.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, channel};
 
 use rustix::process::{Pid, test_kill_process};
@@ -22,21 +22,27 @@ fn start(script: &str) -> Case {
     let cache = tempfile::tempdir().unwrap();
     fs::write(cache.path().join("calibration.flatbuffers"), "ranges").unwrap();
     let engines = Engines::new(cache.path());
+    let (build, told) = begin(cache.path(), &engines, "people", script);
+    Case { cache, engines, build, told }
+}
+
+fn begin(cache: &Path, engines: &Engines, model: &str, script: &str) -> (EngineBuild, Receiver<Build>) {
     let builder = EngineBuilder {
         program: "/bin/sh".into(),
         arguments: vec!["-c".into(), script.into(), "builder".into()],
     };
     let order = EngineOrder {
-        model: cache.path().to_owned(),
+        model: cache.to_owned(),
         library: PathBuf::from("libonnxruntime.so"),
         device_index: 0,
         batch: 4,
+        precision: None,
     };
     let (tell, told) = channel();
-    let build = EngineBuild::start(&builder, &engines, &stamp("people"), &order, move |build| {
+    let build = EngineBuild::start(&builder, engines, &stamp(model), &order, move |build| {
         let _ = tell.send(build.clone());
     });
-    Case { cache, engines, build: build.unwrap(), told }
+    (build.unwrap(), told)
 }
 
 /// Everything that was told until the end.
@@ -58,7 +64,7 @@ fn why(case: &Case) -> String {
     assert_eq!(case.engines.state(&stamp("people")), EngineState::Missing);
     let folder = case.cache.path().join("engines");
     let left: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    assert!(left.iter().all(|name| name == ".lock"), "{left:?}");
+    assert!(left.iter().all(|name| name == ".lock" || name == ".turn"), "{left:?}");
     why
 }
 
@@ -128,7 +134,7 @@ fn a_build_goes_with_its_owner() {
     assert!(test_kill_process(pid).is_err());
     assert_eq!(engines.state(&stamp("people")), EngineState::Missing);
     let left: Vec<_> = fs::read_dir(cache.path().join("engines")).unwrap().collect();
-    assert_eq!(left.len(), 1, "{left:?}");
+    assert_eq!(left.len(), 2, "the two locks: {left:?}");
 }
 
 /// It hangs after it has closed its output.
@@ -145,8 +151,13 @@ fn a_build_that_falls_silent_can_be_killed() {
 fn a_builder_that_is_not_there_is_told() {
     let cache = tempfile::tempdir().unwrap();
     let engines = Engines::new(cache.path());
-    let order =
-        EngineOrder { model: cache.path().to_owned(), library: PathBuf::new(), device_index: 0, batch: 1 };
+    let order = EngineOrder {
+        model: cache.path().to_owned(),
+        library: PathBuf::new(),
+        device_index: 0,
+        batch: 1,
+        precision: None,
+    };
     let (tell, told) = channel();
     let builder = EngineBuilder::of("/nowhere/watchpost".into());
     let build = EngineBuild::start(&builder, &engines, &stamp("people"), &order, move |build| {
@@ -156,4 +167,54 @@ fn a_builder_that_is_not_there_is_told() {
     let case = Case { cache, engines, build, told };
     let said = why(&case);
     assert!(said.contains("/nowhere/watchpost does not start"), "{said}");
+}
+
+const BUILDS: &str = r#"echo code > "$1/graph.engine"; echo '"done"'"#;
+
+#[test]
+fn one_engine_is_built_at_a_time() {
+    let first = start(HANGS);
+    let pid = process(&first);
+    let (second, told) = begin(first.cache.path(), &first.engines, "violence", BUILDS);
+    assert_eq!(told.recv().unwrap(), Build::Waiting);
+    assert_eq!(second.poll(), Build::Waiting);
+    assert!(Build::Waiting.line("violence").contains("waits until another one is built"));
+    // One that waits goes at once when it is not wanted any more.
+    let (third, told_third) = begin(first.cache.path(), &first.engines, "faces", BUILDS);
+    assert_eq!(told_third.recv().unwrap(), Build::Waiting);
+    third.cancel();
+    assert_eq!(told_third.recv().unwrap(), Build::Failed("cancelled".into()));
+
+    first.build.cancel();
+    assert!(matches!(told.recv().unwrap(), Build::Building { .. }));
+    assert!(matches!(told.recv().unwrap(), Build::Done { .. }));
+    assert!(test_kill_process(pid).is_err());
+    assert_eq!(first.engines.state(&stamp("violence")), EngineState::Fresh);
+}
+
+#[test]
+fn an_engine_for_two_gpus_of_a_kind_is_built_once() {
+    let first = start(
+        r#"echo code > "$1/graph.engine"; echo built >> "$1/../../built"; mkfifo "$1/../../gate"; echo '"alive"'
+           cat "$1/../../gate"; rm "$1/../../gate"; echo '"done"'"#,
+    );
+    for _ in 0..2 {
+        assert!(matches!(first.told.recv().unwrap(), Build::Building { .. }));
+    }
+    let (second, told) = begin(first.cache.path(), &first.engines, "people", "exit 1");
+    assert_eq!(told.recv().unwrap(), Build::Waiting);
+    fs::write(first.cache.path().join("gate"), "").unwrap();
+    assert!(matches!(all(&first).pop(), Some(Build::Done { .. })));
+    assert!(matches!(told.recv().unwrap(), Build::Done { .. }), "{:?}", second.poll());
+    assert_eq!(fs::read_to_string(first.cache.path().join("built")).unwrap(), "built\n");
+}
+
+/// A program that it started holds its output open.
+#[test]
+fn a_build_ends_with_everything_that_it_started() {
+    let case = start(r#"mkfifo "$1/never"; echo '"alive"'; cat "$1/never"; echo '"done"'"#);
+    assert!(matches!(case.told.recv().unwrap(), Build::Building { .. }));
+    assert!(matches!(case.told.recv().unwrap(), Build::Building { .. }));
+    case.build.cancel();
+    assert_eq!(why(&case), "cancelled");
 }

@@ -90,7 +90,7 @@ fn a_stamp_says_what_the_model_and_the_box_are() {
     };
     let first = make(&gpu, &driver);
     assert_eq!((first.gpu.as_str(), first.driver.as_str(), first.batch), ("NVIDIA L4", "570.86.15", 4));
-    assert_eq!(first.runtime, runtime.version());
+    assert_eq!(first.runtime, runtime.build());
     assert_eq!(first.options["trt_fp16_enable"], "1");
     // Another card of the same kind needs no other engine.
     let twin = Gpu { index: 0, uuid: "GPU-2".into(), memory: 2, ..gpu.clone() };
@@ -151,10 +151,10 @@ fn engines_of_other_models_and_other_gpus_stay() {
     }
     assert!(others.iter().all(|other| engines.state(other) == EngineState::Fresh));
     assert_eq!(engines.list().len(), 3);
-    assert_eq!(engines.prune(|stamp| stamp.model == "people").unwrap(), 1);
-    assert_eq!(engines.prune(|stamp| stamp.gpu == "NVIDIA T4").unwrap(), 1);
+    assert_eq!(engines.prune(|engine| engine.stamp.model == "people").unwrap().len(), 1);
+    assert_eq!(engines.prune(|engine| engine.stamp.gpu == "NVIDIA T4").unwrap().len(), 1);
     assert_eq!(engines.list().len(), 1);
-    assert_eq!(Engines::new(Path::new("/nowhere")).prune(|_| false).unwrap(), 0);
+    assert_eq!(Engines::new(Path::new("/nowhere")).prune(|_| false).unwrap().len(), 0);
 }
 
 #[test]
@@ -230,6 +230,50 @@ fn timings_help_the_next_build_on_such_a_gpu_alone() {
     elsewhere.driver = "575.1".into();
     assert_eq!(timings(&elsewhere), None);
     // They go with the last engine they are for.
-    assert_eq!(engines.prune(|_| false).unwrap(), 1);
+    assert_eq!(engines.prune(|_| false).unwrap().len(), 1);
     assert_eq!(timings(&stamp("violence")), None);
+}
+
+#[test]
+fn an_engine_that_somebody_runs_on_is_not_removed() {
+    let (_cache, engines) = cache();
+    let stamp = stamp("people");
+    assert!(engines.hold(&stamp).is_err(), "there is none");
+    build(&engines, &stamp);
+    let [engine] = engines.list().try_into().unwrap();
+    assert!(!engines.in_use(&engine));
+    let file = engines.folder(&stamp).join("stamp.json");
+    let long_ago = std::time::SystemTime::now() - Duration::from_secs(40 * 86_400);
+    fs::File::open(&file).unwrap().set_modified(long_ago).unwrap();
+    assert_eq!(engines.used(&engine), Some(long_ago));
+    // Two sessions on it, as on two GPUs of a kind.
+    let (one, two) = (engines.hold(&stamp).unwrap(), engines.hold(&stamp).unwrap());
+    assert!(engines.used(&engine).unwrap() > long_ago, "it was used now");
+    drop(one);
+    assert!(engines.in_use(&engine));
+    assert!(engines.prune(|_| false).unwrap().is_empty());
+    // Not by a newer one of the same model either.
+    build(&engines, &Stamp { batch: 2, ..stamp.clone() });
+    assert_eq!((engines.state(&stamp), engines.list().len()), (EngineState::Fresh, 2));
+    drop(two);
+    assert!(!engines.in_use(&engine));
+    assert_eq!(engines.prune(|engine| engine.stamp.batch == 2).unwrap()[0].stamp, stamp);
+    assert_eq!(engines.list().len(), 1);
+}
+
+#[test]
+fn the_last_build_of_a_model_says_how_long_the_next_may_take() {
+    let (_cache, engines) = cache();
+    assert_eq!(engines.expected(&stamp("people")), None);
+    let took = |stamp: &Stamp, seconds| {
+        let building = engines.begin(stamp).unwrap();
+        fs::write(building.folder().join("graph.engine"), "code").unwrap();
+        building.complete(Duration::from_secs(seconds)).unwrap();
+    };
+    took(&Stamp { gpu: "NVIDIA T4".into(), ..stamp("people") }, 300);
+    took(&stamp("violence"), 7);
+    assert_eq!(engines.expected(&stamp("people")), Some(Duration::from_secs(300)));
+    took(&stamp("people"), 60);
+    assert_eq!(engines.expected(&Stamp { batch: 8, ..stamp("people") }), Some(Duration::from_secs(60)));
+    assert_eq!(engines.expected(&stamp("other")), None);
 }

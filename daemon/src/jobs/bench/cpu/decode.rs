@@ -10,6 +10,7 @@ use anyhow::{Context, bail};
 use gstreamer as gst;
 use gstreamer::prelude::*;
 
+use crate::gpu::gst::{CudaContext, FEATURE};
 use crate::ingest::{Next, Source, SourceSpec};
 use crate::jobs::bench::cost::{Cost, Marks, Window, passes};
 use crate::jobs::bench::interrupt::Stop;
@@ -38,53 +39,95 @@ pub(super) fn part(video: &Video, window: Window, time: Duration, stop: &Stop) -
     })
 }
 
-/// GStreamer alone.
-pub(super) fn floor(video: &Video, window: Window, time: Duration, stop: &Stop) -> anyhow::Result<Cost> {
-    passes(time, stop, || {
-        let marks = Arc::new(Mutex::new(Marks::new(window)));
-        let pipeline = decoding(video, &marks)?;
-        let played = play(&pipeline, &marks, stop);
-        pipeline.set_state(gst::State::Null)?;
-        played?;
-        marks.lock().unwrap_or_else(PoisonError::into_inner).cost()
-    })
+/// A decoder with nothing around it.
+#[derive(Clone, Copy)]
+pub(in crate::jobs::bench) struct Bare<'a> {
+    pub(in crate::jobs::bench) video: &'a Video,
+    /// The element.
+    pub(in crate::jobs::bench) decoder: &'a str,
+    /// The GPU in whose memory its pictures stay; none where it has them in the host's.
+    pub(in crate::jobs::bench) gpu: Option<&'a CudaContext>,
 }
 
-fn decoding(video: &Video, marks: &Arc<Mutex<Marks>>) -> anyhow::Result<gst::Pipeline> {
-    gst::init()?;
-    let text = format!(
-        "filesrc name=source ! parsebin name=parse parse. ! {} name=decoder ! \
-         fakesink name=sink sync=false enable-last-sample=false",
-        video.decoder
-    );
-    let pipeline = gst::parse::launch(&text)?.downcast::<gst::Pipeline>().ok().context("no pipeline")?;
-    let element = |name| pipeline.by_name(name).context("an element that was just made");
-    element("source")?.set_property("location", video.path.to_str().context("a path that is no text")?);
-    // As ingest/decoder.rs sets it for a file.
-    let decoder = element("decoder")?;
-    let threads = std::thread::available_parallelism().map_or(2, usize::from).min(4).to_string();
-    for (name, value) in [
-        ("max-threads", threads.as_str()),
-        ("threads", threads.as_str()),
-        ("output-corrupt", "false"),
-        ("discard-corrupted-frames", "false"),
-        ("qos", "false"),
-    ] {
-        if decoder.find_property(name).is_some() {
-            decoder.set_property_from_str(name, value);
-        }
+/// GStreamer alone.
+pub(super) fn floor(video: &Video, window: Window, time: Duration, stop: &Stop) -> anyhow::Result<Cost> {
+    Bare { video, decoder: &video.decoder, gpu: None }.floor(window, time, stop)
+}
+
+impl Bare<'_> {
+    /// What a frame costs.
+    pub(in crate::jobs::bench) fn floor(
+        self,
+        window: Window,
+        time: Duration,
+        stop: &Stop,
+    ) -> anyhow::Result<Cost> {
+        passes(time, stop, || {
+            let marks = Arc::new(Mutex::new(Marks::new(window)));
+            let pipeline = self.counted(&marks)?;
+            let played = play(&pipeline, &marks, stop);
+            pipeline.set_state(gst::State::Null)?;
+            played?;
+            marks.lock().unwrap_or_else(PoisonError::into_inner).cost()
+        })
     }
-    let pad = element("sink")?.static_pad("sink").context("fakesink has no sink pad")?;
-    crate::ingest::accept_padded_rows(&pad);
-    let (marks, bus) = (Arc::clone(marks), pipeline.bus().context("no bus")?);
-    pad.add_probe(gst::PadProbeType::BUFFER, move |_, _| {
-        if marks.lock().unwrap_or_else(PoisonError::into_inner).frame() {
-            // A bus that is flushing has nobody left to wake.
-            let _ = bus.post(gst::message::Application::new(gst::Structure::new_empty("enough")));
+
+    /// Tells when the window is over.
+    fn counted(self, marks: &Arc<Mutex<Marks>>) -> anyhow::Result<gst::Pipeline> {
+        let (pipeline, pad) = self.pipeline()?;
+        let (marks, bus) = (Arc::clone(marks), pipeline.bus().context("no bus")?);
+        pad.add_probe(gst::PadProbeType::BUFFER, move |_, _| {
+            if marks.lock().unwrap_or_else(PoisonError::into_inner).frame() {
+                // A bus that is flushing has nobody left to wake.
+                let _ = bus.post(gst::message::Application::new(gst::Structure::new_empty("enough")));
+            }
+            gst::PadProbeReturn::Ok
+        });
+        Ok(pipeline)
+    }
+
+    /// From the file to nothing, and where its pictures end.
+    pub(in crate::jobs::bench) fn pipeline(self) -> anyhow::Result<(gst::Pipeline, gst::Pad)> {
+        gst::init()?;
+        // As in ingest: NVDEC takes what its own parser made.
+        let split = match (self.gpu, self.video.codec.as_deref()) {
+            (Some(_), Some("video/x-h264")) => "h264parse !",
+            (Some(_), Some("video/x-h265")) => "h265parse !",
+            (Some(_), Some("video/x-vp9")) => "vp9parse !",
+            (Some(_), Some("video/x-av1")) => "av1parse !",
+            _ => "",
+        };
+        let memory = self.gpu.map_or_else(String::new, |_| format!("video/x-raw({FEATURE}) !"));
+        let text = format!(
+            "filesrc name=source ! parsebin name=parse parse. ! {split} {} name=decoder ! {memory} \
+         fakesink name=sink sync=false enable-last-sample=false",
+            self.decoder
+        );
+        let pipeline = gst::parse::launch(&text)?.downcast::<gst::Pipeline>().ok().context("no pipeline")?;
+        if let Some(gpu) = self.gpu {
+            gpu.give(&pipeline);
         }
-        gst::PadProbeReturn::Ok
-    });
-    Ok(pipeline)
+        let element = |name| pipeline.by_name(name).context("an element that was just made");
+        element("source")?
+            .set_property("location", self.video.path.to_str().context("a path that is no text")?);
+        // As ingest/decoder.rs sets it for a file.
+        let decoder = element("decoder")?;
+        let threads = std::thread::available_parallelism().map_or(2, usize::from).min(4).to_string();
+        for (name, value) in [
+            ("max-threads", threads.as_str()),
+            ("threads", threads.as_str()),
+            ("output-corrupt", "false"),
+            ("discard-corrupted-frames", "false"),
+            ("qos", "false"),
+        ] {
+            if decoder.find_property(name).is_some() {
+                decoder.set_property_from_str(name, value);
+            }
+        }
+        let pad = element("sink")?.static_pad("sink").context("fakesink has no sink pad")?;
+        crate::ingest::accept_padded_rows(&pad);
+        Ok((pipeline, pad))
+    }
 }
 
 /// Plays until the window is over, or the file.

@@ -8,15 +8,16 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::jobs::bench::backend::Part;
+use crate::jobs::bench::copies::Copies;
 use crate::jobs::bench::cost::{Cost, Figure};
 
 /// What a part's floor cost, and what the part did; or why it could not be measured.
 pub(super) type Costs = Result<(Cost, Cost), String>;
 
-/// One round: each part's cost with its floor's, and the whole lane's with the model's runs.
+/// One round: each part's cost with its floor's; the whole lane's with the model's runs, and copies a frame.
 pub(super) struct Round {
     pub(super) parts: Vec<(Part, Costs)>,
-    pub(super) whole: (Cost, u64),
+    pub(super) whole: (Cost, u64, Copies),
 }
 
 /// A part beside its floor.
@@ -25,12 +26,17 @@ pub struct Row {
     /// The part.
     #[serde(flatten)]
     pub part: Figure,
+    /// What does it.
+    pub by: String,
+    /// How often it copied between host and GPU for a frame, by the lane's own counters; nothing on the CPU.
+    #[serde(skip_serializing_if = "Copies::is_empty")]
+    pub copies: Copies,
     /// Its floor.
     pub floor: Figure,
     /// CPU time of a frame over that of the floor.
     pub ratio: f64,
     /// What the floor is.
-    pub floor_is: &'static str,
+    pub floor_is: String,
 }
 
 /// A part that was measured, or could not be.
@@ -70,6 +76,9 @@ pub struct Whole {
     /// The daemon's pipeline with one stream.
     #[serde(flatten)]
     pub lane: Figure,
+    /// How often it copied between host and GPU for a frame, by the lane's own counters; nothing on the CPU.
+    #[serde(skip_serializing_if = "Copies::is_empty")]
+    pub copies: Copies,
     /// How often the model ran for a frame.
     pub runs_a_frame: f64,
     /// The floors of decoding, of inference, and of encoding where the lane encodes.
@@ -82,23 +91,28 @@ pub struct Whole {
     pub over_slowest_floor: f64,
 }
 
-/// The round with the middle ratio.
-pub(super) fn row(part: Part, rounds: &[Round], floor_is: &'static str) -> Result<Row, String> {
-    let mut rows = Vec::new();
+/// The round with the middle ratio. `words`: what does the part, what its floor is, and its copies.
+pub(super) fn row(
+    part: Part,
+    rounds: &[Round],
+    (by, floor_is, copies): (String, String, Copies),
+) -> Result<Row, String> {
+    let mut figures = Vec::new();
     for round in rounds {
         let Some((_, costs)) = round.parts.iter().find(|(other, _)| *other == part) else { continue };
         let (floor, cost) = costs.clone()?;
         let (part, floor) = (cost.figure(), floor.figure());
-        rows.push(Row { ratio: part.cpu_ms / floor.cpu_ms, part, floor, floor_is });
+        figures.push((part.cpu_ms / floor.cpu_ms, part, floor));
     }
-    rows.sort_by(|a, b| a.ratio.total_cmp(&b.ratio));
-    let middle = rows.len() / 2;
-    rows.into_iter().nth(middle).ok_or_else(|| "not measured".to_owned())
+    figures.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let middle = figures.get(figures.len() / 2).copied();
+    let (ratio, part, floor) = middle.ok_or_else(|| "not measured".to_owned())?;
+    Ok(Row { part, by, copies, floor, ratio, floor_is })
 }
 
 /// The whole lane of a round, over that round's floors.
 pub(super) fn whole(round: &Round, encode: bool) -> Option<Whole> {
-    let (cost, runs) = round.whole;
+    let (cost, runs, copies) = (round.whole.0, round.whole.1, round.whole.2.clone());
     let runs_a_frame = runs as f64 / cost.frames.max(1) as f64;
     let mut floor = Sum::default();
     let mut slowest: Option<Slowest> = None;
@@ -121,7 +135,7 @@ pub(super) fn whole(round: &Round, encode: bool) -> Option<Whole> {
     let (lane, slowest_floor) = (cost.figure(), slowest?);
     let ratio = lane.cpu_ms / floor.cpu_ms;
     let over_slowest_floor = lane.fps / slowest_floor.fps;
-    Some(Whole { lane, runs_a_frame, floor, ratio, slowest_floor, over_slowest_floor })
+    Some(Whole { lane, copies, runs_a_frame, floor, ratio, slowest_floor, over_slowest_floor })
 }
 
 #[cfg(test)]
@@ -139,13 +153,13 @@ mod tests {
             (Part::Infer, Ok((cost(10.0, 100.0), cost(10.5, 95.0)))),
             (Part::Encode, Err("no x264enc".to_owned())),
         ];
-        Round { parts, whole: (cost(8.4, 150.0), 50) }
+        Round { parts, whole: (cost(8.4, 150.0), 50, [("upload".to_owned(), 1.0)].into()) }
     }
 
     #[test]
     fn the_whole_lane_is_over_what_its_floors_add_up_to_for_a_frame() {
         let whole = whole(&round(), false).unwrap();
-        assert_eq!(whole.runs_a_frame, 0.5);
+        assert_eq!((whole.runs_a_frame, whole.copies["upload"]), (0.5, 1.0));
         assert!((whole.floor.cpu_ms - 7.0).abs() < 1e-9, "{whole:?}");
         assert!((whole.ratio - 1.2).abs() < 1e-9, "{whole:?}");
         // Half the frames are inferred: inference alone would do 200 frames a second.

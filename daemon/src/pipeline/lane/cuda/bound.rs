@@ -11,29 +11,31 @@ mod candidates;
 use candidates::Candidates;
 
 use super::CudaShared;
+use super::engines::{Better, Served};
 use super::head::DeviceHead;
 use super::tensor::{CudaTensor, Jobs, Memory, bytes_of, fill};
 use crate::config::manifest::Layout;
 use crate::flow::{ElementType, Letterbox, Objects, Run, Tensor};
 use crate::gpu::params::{Geometry, Job};
 use crate::gpu::{GpuError, Rows, Stream};
-use crate::infer::{BoundSession, InferError, Placement, Provider, Slot};
-use crate::pipeline::lane::Engine;
+use crate::infer::{BoundSession, EngineInUse, Placement, Provider, Slot};
+use crate::pipeline::lane::{Engine, Serving};
 use crate::pipeline::model::{Answer, Input, answer};
 use crate::postprocess::Decoder;
+use crate::publish::messages::ModelEngineState;
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
-/// Opens the session anew, once TensorRT's engine is there; `None` while it is not.
-pub(super) type Better = Box<dyn FnMut(&Stream) -> Option<Result<BoundSession, InferError>> + Send>;
-
 /// A model that the GPU runs.
-pub(super) struct BoundEngine {
+pub struct BoundEngine {
     /// Before the stream, which outlives it.
     session: BoundSession,
+    /// TensorRT's, where that runs it.
+    in_use: Option<EngineInUse>,
     /// Of a two-stage clip model, whose backbone the session is.
     head: Option<DeviceHead>,
     better: Option<Better>,
+    serving: Serving,
     decoder: Decoder,
     shared: CudaShared,
     jobs: Jobs,
@@ -45,6 +47,8 @@ pub(super) struct BoundEngine {
     layout: Layout,
     /// Elements of a batch entry.
     entry: usize,
+    /// Wait after each step: for whoever compares.
+    stepwise: bool,
     stream: Stream,
 }
 
@@ -52,14 +56,15 @@ impl BoundEngine {
     /// For an opened session, with its head where it is a backbone. Its outputs lie on the device where a kernel decodes
     /// them, or the head takes them.
     pub(super) fn new(
-        (mut session, head): (BoundSession, Option<DeviceHead>),
+        stream: Stream,
+        (served, head): (Served, Option<DeviceHead>),
         decoder: Decoder,
         layout: Layout,
         geometry: Geometry,
         shared: &CudaShared,
-        stream: Stream,
-        better: Option<Better>,
+        serving: Serving,
     ) -> Result<Self, Error> {
+        let Served { mut session, in_use, better } = served;
         let candidates = match head {
             None => Candidates::new(&mut session, &decoder, shared, &stream)?,
             Some(_) => None,
@@ -75,14 +80,32 @@ impl BoundEngine {
             outputs: Vec::new(),
             shared: shared.clone(),
             session,
+            in_use,
             head,
             better,
+            serving,
             decoder,
             candidates,
             geometry,
             layout,
+            stepwise: false,
             stream,
         })
+    }
+
+    /// Runs the model, or its backbone, on what a slot holds, and waits.
+    pub(super) fn alone(&mut self, inputs: usize) -> Result<(), String> {
+        let inputs = inputs.min(self.session.batch());
+        let ran = self.session.slot(inputs).and_then(|mut slot| self.session.run(&mut slot));
+        let waited = self.stream.synchronize();
+        ran.map_err(|error| error.to_string())?;
+        waited.map_err(|error| error.to_string())
+    }
+
+    /// Whether TensorRT's engine is still being built.
+    pub(super) fn is_building(&mut self) -> bool {
+        self.look_for_better();
+        self.better.is_some()
     }
 
     /// What runs it.
@@ -101,23 +124,30 @@ impl BoundEngine {
         all
     }
 
-    /// Takes TensorRT's session in CUDA's place, once there is one.
+    /// Takes TensorRT's session in CUDA's place, once there is one. Between two runs: nothing that was asked for is lost.
     fn look_for_better(&mut self) {
         let Some(better) = &mut self.better else { return };
-        let Some(outcome) = better(&self.stream) else { return };
+        let Some(outcome) = better() else { return };
         self.better = None;
-        let taken = outcome.and_then(|mut session| {
+        let taken = outcome.and_then(|mut ready| {
             if self.candidates.is_none() && self.head.is_none() {
-                session.place(Placement::Host)?;
+                ready.session.place(Placement::Host).map_err(|error| error.to_string())?;
             }
-            Ok(session)
+            Ok(ready)
         });
         match taken {
-            Ok(session) => {
-                tracing::info!(provider = %session.provider(), "a model runs on its own engine from here on");
-                self.session = session;
+            Ok(ready) => {
+                tracing::info!(provider = %ready.by, "a model runs on its own engine from here on");
+                self.session = ready.session;
+                self.in_use = Some(ready.in_use);
+                self.serving.by(ready.by, false);
+                self.serving.engine(ModelEngineState::Ready, None);
             }
-            Err(error) => tracing::warn!(%error, "a model stays on CUDA"),
+            Err(error) => {
+                let by = self.serving.edge().0;
+                tracing::warn!(error, by, "a model stays as it is: its engine cannot be used");
+                self.serving.engine(ModelEngineState::Failed, Some(error));
+            }
         }
     }
 
@@ -154,6 +184,10 @@ impl BoundEngine {
             fill(&self.stream, self.element, address, jobs.len(), to, &self.geometry)?;
         }
         Ok(())
+    }
+
+    fn step(&self) -> Result<(), GpuError> {
+        if self.stepwise { self.stream.synchronize() } else { Ok(()) }
     }
 
     /// The backbone on what it has not seen, then the head.
@@ -206,7 +240,9 @@ impl Engine<CudaTensor> for BoundEngine {
             }
             let mut slot = self.session.slot(inputs.len())?;
             self.gather(inputs, slot.address())?;
+            self.step()?;
             self.session.run(&mut slot)?;
+            self.step()?;
             self.decode(&slot)
         })();
         // In any case: the inputs are let go, and the slot is used again.
@@ -228,6 +264,8 @@ impl Engine<CudaTensor> for BoundEngine {
         Ok(Answer::Objects(objects))
     }
 }
+
+pub mod trial;
 
 #[cfg(test)]
 mod tests;

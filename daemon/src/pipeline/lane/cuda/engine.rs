@@ -14,14 +14,14 @@ use crate::gpu::params::Geometry;
 use crate::gpu::{Pinned, Stream};
 use crate::infer::{Head, ModelDir, Runtime, Session};
 use crate::pipeline::lane::cpu::{OnCpu, open};
-use crate::pipeline::lane::{Engine, Opened, Order};
+use crate::pipeline::lane::{Engine, Feed, Order};
 use crate::pipeline::model::{Answer, Input, answer, window};
 use crate::postprocess::Decoder;
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
 /// A model whose input the GPU writes and the CPU reads.
-struct HostEngine {
+pub struct HostEngine {
     session: Session,
     /// Of a two-stage clip model, whose backbone the session is.
     head: Option<Head<CudaTensor>>,
@@ -58,6 +58,16 @@ impl Engine<CudaTensor> for HostEngine {
 }
 
 impl HostEngine {
+    /// Runs the model, or its backbone, on what its input holds.
+    pub(super) fn alone(&mut self, inputs: usize) -> Result<(), String> {
+        self.infer(inputs.min(self.session.batch())).map_err(|error| error.to_string())
+    }
+
+    /// Threads within one run.
+    pub(super) fn threads(&self) -> usize {
+        self.session.threads()
+    }
+
     /// Runs the session on so many entries of the batch.
     fn infer(&mut self, entries: usize) -> Result<(), Error> {
         // A graph of one batch size takes nothing less: the entries beyond hold what they held.
@@ -143,11 +153,11 @@ pub(super) fn on_cpu(
     runtime: &Runtime,
     dir: &mut ModelDir,
     order: &Order<'_>,
-) -> Result<Opened<CudaTensor>, Error> {
+) -> Result<(HostEngine, Feed, usize), Error> {
     let OnCpu { session, head, decoder, feed, batch } = open(runtime, dir, order.options, order.threshold)?;
     let element = feed.element;
     let preprocessor = crate::preprocess::Preprocessor::new(&feed.manifest.input, feed.size, element)?;
-    let (room, threads) = (session.batch(), session.threads());
+    let room = session.batch();
     let entry = session.input().shape(1).iter().product::<usize>();
     let device = &shared.device;
     let engine = HostEngine {
@@ -163,8 +173,8 @@ pub(super) fn on_cpu(
         head,
         decoder,
     };
-    let edge = ("CPU, input in pinned memory".into(), true);
-    Ok(Opened { engine: Box::new(engine), feed, batch, threads, edge })
+    order.serving.by("CPU, input in pinned memory", true);
+    Ok((engine, feed, batch))
 }
 
 #[cfg(test)]

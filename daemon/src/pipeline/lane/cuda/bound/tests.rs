@@ -3,13 +3,15 @@
 
 use std::path::{Path, PathBuf};
 
+use super::super::engines::tests::held;
+use super::super::engines::{Awaited, Ready};
 use super::super::loader::bound;
 use super::*;
 use crate::config::settings::Infer;
 use crate::flow::{Decoded, Lent, Rect, Size, Spares};
 use crate::gpu::Device;
 use crate::gpu::soft::{Registered, child};
-use crate::infer::{ModelDir, Runtime, SessionOptions, WindowBuilder};
+use crate::infer::{BoundOptions, BoundSession, ModelDir, Provider, Runtime, SessionOptions, WindowBuilder};
 use crate::pipeline::lane::check::meta;
 use crate::pipeline::lane::{Cpu, CpuLoader, Cuda, Lane, Loader, Order};
 use crate::scene::{Scene, SceneSpec};
@@ -60,27 +62,37 @@ fn answers<L: Lane>(
 }
 
 fn on_cpu(folder: &Path, batch: usize) -> Vec<Answer> {
-    let (runtime, infer) = (Runtime::load(None).unwrap(), Infer::default());
+    let (runtime, infer, serving) = (Runtime::load(None).unwrap(), Infer::default(), Serving::default());
     let options = SessionOptions { threads: 1, batch };
-    let order = Order { name: "m", options, threshold: None, infer: &infer, cache: Path::new("/nowhere") };
+    let cache = Path::new("/nowhere");
+    let order = Order { name: "m", options, threshold: None, serving: &serving, infer: &infer, cache };
     let mut dir = ModelDir::open(folder).unwrap();
     let mut opened = CpuLoader.open(&runtime, &mut dir, &order).unwrap();
     answers(Cpu, &mut *opened.engine, &opened.feed, batch)
 }
 
 fn compare(folder: &Path, batch: usize) -> Vec<Answer> {
+    compare_with(folder, batch, |_| {})
+}
+
+/// As the CPU lane's, with something done to the engine before.
+fn compare_with(folder: &Path, batch: usize, prepare: impl FnOnce(&mut BoundEngine)) -> Vec<Answer> {
     let expected = on_cpu(folder, batch);
-    let (runtime, infer) = (Runtime::load(None).unwrap(), Infer::default());
+    let (runtime, infer, serving) = (Runtime::load(None).unwrap(), Infer::default(), Serving::default());
     let options = SessionOptions { threads: 1, batch };
-    let order = Order { name: "m", options, threshold: None, infer: &infer, cache: Path::new("/nowhere") };
+    let cache = Path::new("/nowhere");
+    let order = Order { name: "m", options, threshold: None, serving: &serving, infer: &infer, cache };
     let mut dir = ModelDir::open(folder).unwrap();
     crate::gpu::probe().unwrap();
     let registry = Registry::new();
     let shared = CudaShared::new(Device::open(0).unwrap(), &registry);
-    let (mut engine, feed, _) = bound(&shared, &runtime, &mut dir, &order, Provider::Cpu).unwrap();
+    let awaited = Awaited::default();
+    let (mut engine, feed, _) = bound(&shared, &awaited, &runtime, &mut dir, &order, Provider::Cpu).unwrap();
+    assert_eq!(serving.edge(), ("CPU".to_owned(), false));
     // Windows and features are copied by the driver, which must know the memory.
     let _registered: Vec<Registered> =
         engine.memory().into_iter().map(|(address, len)| Registered::new(address, len)).collect();
+    prepare(&mut engine);
     let lane = Cuda::new(&shared, "test", &registry).unwrap();
     let found = answers(lane, &mut engine, &feed, batch);
     assert_eq!(found, expected);
@@ -129,4 +141,77 @@ fn features_of_two_stage_models_stay_on_the_gpu() {
             }
         }
     }
+}
+
+/// What [`trial`] finds of a model whose GPU is the CPU.
+fn tried() -> Vec<crate::pipeline::lane::check::Finding> {
+    crate::gpu::probe().unwrap();
+    let (runtime, infer, serving) = (Runtime::load(None).unwrap(), Infer::default(), Serving::default());
+    let options = SessionOptions { threads: 1, batch: 1 };
+    let cache = Path::new("/nowhere");
+    let order = Order { name: "people", options, threshold: None, serving: &serving, infer: &infer, cache };
+    let shared = CudaShared::new(Device::open(0).unwrap(), &Registry::new());
+    let dir = ModelDir::open(&model("people")).unwrap();
+    let mut findings = trial::on_gpu(&shared, &runtime, &dir, &order, Provider::Cpu);
+    findings.push(trial::on_host(&shared, &runtime, &dir, &order));
+    findings
+}
+
+#[test]
+fn the_trial_finds_binding_slots_and_order_good() {
+    if child(module_path!(), "the_trial_finds_binding_slots_and_order_good", &[]) {
+        for finding in tried() {
+            assert!(finding.is_good() && finding.cases >= 7, "{finding:?}");
+        }
+    }
+}
+
+/// With a worker for each stream the driver is late with kernels, and the CPU's provider does not wait for them.
+#[test]
+fn the_trial_finds_a_run_that_does_not_wait_for_its_kernel() {
+    let slow = [("WATCHPOST_SOFT_ASYNC", "1"), ("WATCHPOST_SOFT_DELAY_US", "20000")];
+    if child(module_path!(), "the_trial_finds_a_run_that_does_not_wait_for_its_kernel", &slow) {
+        let found = tried();
+        let [binding, slots, order, host] = found.as_slice() else { panic!("{found:?}") };
+        assert!(binding.is_good() && slots.is_good() && host.is_good(), "{found:?}");
+        assert!(order.error.is_none() && order.different > order.cases / 2, "{order:?}");
+    }
+}
+
+/// Another session takes the place of the first between the second run and the third: no answer is missing or another.
+#[test]
+fn an_engine_takes_its_place_between_two_runs() {
+    if !child(module_path!(), "an_engine_takes_its_place_between_two_runs", &[]) {
+        return;
+    }
+    let cache = tempfile::tempdir().unwrap();
+    let mut serving = Serving::default();
+    compare_with(&model("people"), 1, |engine| {
+        serving = engine.serving.clone();
+        let (runtime, in_use) = (Runtime::load(None).unwrap(), held(cache.path()));
+        let people = ModelDir::open(&model("people")).unwrap();
+        let session = BoundSession::open(&runtime, &people, BoundOptions::default()).unwrap();
+        let (mut ready, mut asked) = (Some(Ready { session, in_use, by: Provider::TensorRt }), 0);
+        engine.better = Some(Box::new(move || {
+            asked += 1;
+            if asked > 2 { ready.take().map(Ok) } else { None }
+        }));
+    });
+    assert_eq!(serving.edge(), ("TensorRT".to_owned(), false));
+    assert_eq!(serving.status("people", "cuda", None).engine.unwrap().state, ModelEngineState::Ready);
+}
+
+#[test]
+fn an_engine_that_fails_takes_nobodys_place() {
+    if !child(module_path!(), "an_engine_that_fails_takes_nobodys_place", &[]) {
+        return;
+    }
+    let mut serving = Serving::default();
+    compare_with(&model("people"), 1, |engine| {
+        serving = engine.serving.clone();
+        engine.better = Some(Box::new(|| Some(Err("no memory".into()))));
+    });
+    assert_eq!(serving.edge(), ("CPU".to_owned(), false));
+    let engine = serving.status("people", "cuda", None).engine.unwrap();
+    assert_eq!((engine.state, engine.reason.as_deref()), (ModelEngineState::Failed, Some("no memory")));
 }
