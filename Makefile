@@ -4,6 +4,7 @@
 #   make test      all tests
 #   make accept    the acceptance: twenty rendered scenes through the whole daemon (a quarter of an hour)
 #   make bench     the CPU budgets, as ratios measured in one run
+#   make deb       the Debian package: target/deb/watchpost_*.deb
 #   make ptx       compile the GPU's kernels again, after a change of daemon/src/gpu/kernels
 #   make gpu-bundle  what tests/gpu/run takes to a machine with a GPU
 #   make lint      rustfmt --check, clippy -D warnings
@@ -31,7 +32,9 @@ MACHINE := $(shell uname -m)
 
 export ORT_DYLIB_PATH := $(CURDIR)/$(ONNXRUNTIME)
 
-.PHONY: help setup setup-train build plugins run demo test soft-driver ptx gpu-bundle accept bench fmt lint doc audit train clean
+PACKAGING := debhelper dpkg-dev lintian lowdown
+
+.PHONY: help setup setup-train build plugins run demo deb test soft-driver ptx gpu-bundle accept bench fmt lint doc audit train clean
 
 help:
 	@sed -n '/^#   make/s/^# *//p' Makefile
@@ -68,6 +71,13 @@ build: plugins
 	$(CARGO) build --release --locked -p watchpost
 	@mkdir -p $(DIST)/models
 	@for m in people violence; do mkdir -p $(DIST)/models/$$m; install -m 644 models/$$m/* $(DIST)/models/$$m/; done
+
+# The tools are only for who makes the package.
+deb: build
+	@missing=""; for p in $(PACKAGING); do dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$p"; done; \
+	if [ -n "$$missing" ]; then $(SUDO) apt-get update -q && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$missing; fi
+	packaging/deb
+	lintian --fail-on error,warning target/deb/*.deb
 
 ## Use
 

@@ -89,6 +89,7 @@ pub fn main(command: Command) -> anyhow::Result<()> {
         Command::Gpu(GpuCommand::Check(arguments)) => {
             crate::jobs::gpu::run(&arguments, load_or_default(None)?.infer.library)
         }
+        Command::Package(arguments) => crate::jobs::package::run(&arguments),
         Command::Broker { listen } => Ok(crate::publish::broker_main(listen)?),
     }
 }
@@ -109,7 +110,7 @@ fn only_prints(command: &Command) -> bool {
         | C::Model(_)
         | C::Bench(_) => true,
         C::Runtime(arguments) => arguments.command.only_prints(),
-        C::Run(_) | C::Demo(_) | C::Doctor(_) | C::DoctorPart(_) | C::Broker { .. } => false,
+        C::Run(_) | C::Demo(_) | C::Doctor(_) | C::DoctorPart(_) | C::Package(_) | C::Broker { .. } => false,
     }
 }
 

@@ -66,6 +66,9 @@ pub enum Command {
     /// One part of what the doctor tries, in a process that may crash; the doctor calls this.
     #[command(name = "__doctor", hide = true)]
     DoctorPart(crate::jobs::doctor::PartArgs),
+    /// Man pages and completions; whoever makes the package calls this.
+    #[command(name = "__package", hide = true)]
+    Package(crate::jobs::package::PackageArgs),
     /// The embedded broker in a process that can be killed; the daemon calls this.
     #[command(name = "__broker", hide = true)]
     Broker {

@@ -7,6 +7,7 @@ pub mod demo;
 pub mod doctor;
 pub mod gpu;
 pub mod model;
+pub mod package;
 pub mod plugin;
 pub mod runtime;
 pub mod scene;
