@@ -4,10 +4,13 @@
 //! reverse of the order in which they were started; jobs own what they open.
 
 mod check;
+mod client;
 mod daemon;
 mod demo;
 mod duties;
 mod handler;
+mod plugin_list;
+mod reload;
 
 use std::path::Path;
 
@@ -38,29 +41,29 @@ pub fn main(command: Command) -> anyhow::Result<()> {
         Command::Run(arguments) => run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Check(arguments) => check::run(&load(&arguments.config)?),
-        Command::Reload(arguments) => handler::reload(&load(&arguments.config)?),
+        Command::Reload(arguments) => client::reload(&load(&arguments.config)?),
         Command::Doctor(DoctorArgs { config, json }) => doctor(&config.config, json),
         Command::DoctorPart(arguments) => {
             doctor::part(&for_doctor(&arguments.config).0, &arguments);
             Ok(())
         }
-        Command::Status(StatusArgs { config, json }) => handler::status(&load(&config.config)?, json),
+        Command::Status(StatusArgs { config, json }) => client::status(&load(&config.config)?, json),
         Command::Enable(StreamArgs { config, stream }) => {
-            handler::set_enabled(&load(&config.config)?, &stream, true)
+            client::set_enabled(&load(&config.config)?, &stream, true)
         }
         Command::Disable(StreamArgs { config, stream }) => {
-            handler::set_enabled(&load(&config.config)?, &stream, false)
+            client::set_enabled(&load(&config.config)?, &stream, false)
         }
         Command::Scene(SceneCommand::Export(arguments)) => crate::jobs::scene::run(&arguments),
         Command::Plugin(PluginCommand::List { config, json }) => {
-            handler::plugin_list(&load(&config.config)?, json)
+            plugin_list::run(&load(&config.config)?, json)
         }
         Command::Plugin(PluginCommand::Check(arguments)) => {
             crate::jobs::plugin::check::run(&arguments, &crate::config::settings::Limits::default())
         }
         Command::Plugin(PluginCommand::New(arguments)) => crate::jobs::plugin::new::run(&arguments),
         Command::Plugin(PluginCommand::Command { config, target, name, arguments }) => {
-            handler::command(&load(&config.config)?, &target, &name, &arguments)
+            client::command(&load(&config.config)?, &target, &name, &arguments)
         }
         Command::Model(ModelCommand::Check { config, mut arguments }) => {
             let settings = load_or_default(config.as_deref())?;

@@ -158,7 +158,7 @@ async fn work<R: FnOnce()>(
                 Signal::Reload => {
                     let core = Arc::clone(core);
                     // What went wrong is in the log.
-                    duties.spawn(move || drop(super::handler::apply(&core)));
+                    duties.spawn(move || drop(super::reload::apply(&core)));
                 }
             },
             () = &mut until => return None,

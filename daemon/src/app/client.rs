@@ -1,0 +1,195 @@
+//! The command line's side of the control socket: asks the running daemon, and prints what it said.
+//!
+//! In: settings, which say where the socket is. Out: lines or JSON on standard output. Without a daemon there is an error
+//! that says how to look for it.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use serde_json::{Value, json};
+
+use crate::config::Settings;
+use crate::control::{Client, socket};
+
+/// How long the command line waits for the daemon.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub(super) fn ask(settings: &Settings, command: &str, arguments: Value) -> anyhow::Result<Value> {
+    Ok(Client::connect(&socket(&settings.paths.run))?.call(command, arguments, PATIENCE)?)
+}
+
+/// `watchpost reload`.
+pub(super) fn reload(settings: &Settings) -> anyhow::Result<()> {
+    let applied = ask(settings, "reload", Value::Null)?;
+    for key in ["started", "restarted", "stopped", "untouched"] {
+        let names: Vec<&str> =
+            applied[key].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        if !names.is_empty() {
+            println!("{key:<10} {}", names.join(", "));
+        }
+    }
+    Ok(())
+}
+
+/// `watchpost enable` and `watchpost disable`.
+pub(super) fn set_enabled(settings: &Settings, stream: &str, enabled: bool) -> anyhow::Result<()> {
+    let command = if enabled { "enable" } else { "disable" };
+    ask(settings, command, json!({ "stream": stream })).map(drop)
+}
+
+/// `watchpost status`.
+pub(super) fn status(settings: &Settings, as_json: bool) -> anyhow::Result<()> {
+    let status = ask(settings, "status", Value::Null)?;
+    if as_json {
+        println!("{}", serde_json::to_string_pretty(&status)?);
+        return Ok(());
+    }
+    let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
+    println!(
+        "box {}  version {}  since {}",
+        text(&status["box"]),
+        text(&status["version"]),
+        text(&status["since"])
+    );
+    let mqtt = &status["mqtt"];
+    print!("mqtt {} {}  {} events wait", text(&mqtt["broker"]), text(&mqtt["state"]), mqtt["pending"]);
+    println!("{}", mqtt["error"].as_str().map(|error| format!("  ({error})")).unwrap_or_default());
+    gpu_lines(&status["gpu"]);
+    for model in status["models"].as_array().into_iter().flatten() {
+        println!("{}", model_line(model));
+    }
+    for (name, stream) in status["streams"].as_object().into_iter().flatten() {
+        println!(
+            "\nstream {name}  {}  {}  {}  {} fps  {} frames, inference skipped {}, dropped {}",
+            text(&stream["state"]),
+            text(&stream["source"]),
+            text(&stream["size"]),
+            stream["fps"],
+            stream["frames"],
+            stream["skipped"],
+            stream["dropped"],
+        );
+        if let Some(error) = stream["error"].as_str() {
+            println!("  last error: {error}");
+        }
+        for warning in stream["warnings"].as_array().into_iter().flatten() {
+            println!("  warning: {}", text(warning));
+        }
+        for edge in stream["edges"].as_array().into_iter().flatten() {
+            println!("  {:<16} {}", text(&edge["name"]), text(&edge["by"]));
+        }
+        for plugin in stream["plugins"].as_array().into_iter().flatten() {
+            println!(
+                "  plugin {:<10} {} {}  {}  {} calls  p50 {:.0} µs  p99 {:.0} µs  {} failures  {}",
+                text(&plugin["entry"]),
+                text(&plugin["plugin"]),
+                text(&plugin["version"]),
+                text(&plugin["state"]),
+                plugin["calls"],
+                micros(&plugin["p50_seconds"]),
+                micros(&plugin["p99_seconds"]),
+                plugin["failures"],
+                plugin["message"].as_str().unwrap_or_default(),
+            );
+        }
+        for output in stream["outputs"].as_array().into_iter().flatten() {
+            println!(
+                "  output {:<10} {}  {}  {}",
+                text(&output["name"]),
+                text(&output["state"]),
+                text(&output["address"]),
+                output["error"].as_str().unwrap_or_default(),
+            );
+        }
+    }
+    Ok(())
+}
+
+/// A model: what runs it, and how it stands with its engine.
+fn model_line(model: &Value) -> String {
+    let place = model["gpu"].as_u64().map_or_else(String::new, |gpu| format!(" on GPU {gpu}"));
+    let by = model["provider"].as_str().unwrap_or("nothing yet");
+    let engine = &model["engine"];
+    let mut line = format!("model {}{place}  {by}", model["name"].as_str().unwrap_or("-"));
+    if let Some(state) = engine["state"].as_str() {
+        line += &format!("  engine {state}");
+        if let Some((_, progress)) = model["progress"].as_str().and_then(|text| text.split_once(": ")) {
+            line += &format!(", {progress}");
+        }
+        if let Some(reason) = engine["reason"].as_str() {
+            line += &format!("  ({reason})");
+        }
+    }
+    line
+}
+
+/// The GPUs, or why nothing is said of them.
+fn gpu_lines(gpu: &Value) {
+    if let Some(missing) = gpu["missing"].as_str() {
+        println!("gpu none: {missing}");
+    }
+    for load in gpu["gpus"].as_array().into_iter().flatten() {
+        if let Some(lost) = load["lost"].as_str() {
+            println!("gpu {}  {}  LOST: {lost}", load["index"], load["name"].as_str().unwrap_or("-"));
+            continue;
+        }
+        let known =
+            |key: &str| load[key].as_f64().map_or_else(|| "-".to_owned(), |value| format!("{value:.0}"));
+        let memory =
+            |key: &str| load[key].as_f64().map_or_else(|| "-".to_owned(), |it| format!("{:.1}", it / 1e9));
+        print!(
+            "gpu {}  {}  kernels {} %  decoder {} %  encoder {} %  memory {} of {} GB  {} °C  {} W",
+            load["index"],
+            load["name"].as_str().unwrap_or("-"),
+            known("sm"),
+            known("decoder"),
+            known("encoder"),
+            memory("memory_used"),
+            memory("memory_total"),
+            known("temperature"),
+            known("power"),
+        );
+        let held: Vec<&str> =
+            load["held_by"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        println!(
+            "{}",
+            if held.is_empty() { String::new() } else { format!("  held back by {}", held.join(", ")) }
+        );
+    }
+}
+
+pub(super) fn micros(seconds: &Value) -> f64 {
+    seconds.as_f64().unwrap_or_default() * 1e6
+}
+
+/// `watchpost plugin command`.
+pub(super) fn command(settings: &Settings, target: &str, name: &str, arguments: &str) -> anyhow::Result<()> {
+    let (stream, entry) = target.split_once('/').context("expected STREAM/ENTRY, such as entrance/follow")?;
+    let arguments: Value = serde_json::from_str(arguments).context("the arguments are no JSON")?;
+    let request = json!({ "stream": stream, "entry": entry, "name": name, "arguments": arguments });
+    println!("{}", ask(settings, "command", request)?);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_is_a_line() {
+        let cpu = json!({ "name": "people", "lane": "cpu", "provider": "CPU" });
+        assert_eq!(model_line(&cpu), "model people  CPU");
+        let engine = json!({ "state": "building", "reason": "made for driver 1, here is 2" });
+        let progress = "engine of people on GPU 1: 42 s of about 90 s";
+        let mut gpu =
+            json!({ "name": "people", "gpu": 1, "provider": "CUDA", "engine": engine, "progress": progress });
+        assert_eq!(
+            model_line(&gpu),
+            "model people on GPU 1  CUDA  engine building, 42 s of about 90 s  (made for driver 1, here is 2)"
+        );
+        gpu["provider"] = Value::Null;
+        gpu["engine"] = json!({ "state": "missing" });
+        gpu["progress"] = Value::Null;
+        assert_eq!(model_line(&gpu), "model people on GPU 1  nothing yet  engine missing");
+    }
+}
