@@ -142,7 +142,8 @@ impl Appliance {
     pub fn inside(&self, command: &str) -> Command {
         let init = self.running.as_ref().expect("the box is on").init.to_string();
         let mut inside = Command::new("nsenter");
-        inside.args(["-t", &init, "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--root", "--wd"]);
+        inside
+            .args(["-t", &init, "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--root", "--wd"]);
         inside.args(["env", "-i"]).args(ENVIRONMENT).args(["sh", "-c", command]).stdin(Stdio::null());
         inside
     }

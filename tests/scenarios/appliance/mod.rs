@@ -3,6 +3,7 @@
 //!
 //! Called by `make test-appliance`, which makes the package and the root first. Needs root, and a quarter of an hour.
 
+mod audit;
 mod observer;
 mod package;
 mod week;

@@ -46,9 +46,7 @@ impl Observer {
         let begun = std::time::Instant::now();
         loop {
             let events = Self::events(appliance);
-            if let Some((number, _)) =
-                events.iter().find(|(number, event)| **number > after && wish(event))
-            {
+            if let Some((number, _)) = events.iter().find(|(number, event)| **number > after && wish(event)) {
                 return *number;
             }
             let last = events.last_key_value();

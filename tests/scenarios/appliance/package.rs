@@ -5,15 +5,9 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-fn run(command: &mut Command) -> String {
+fn run(command: &mut Command) {
     let output = command.output().unwrap();
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
-
-/// The version in a package.
-pub fn version(package: &Path) -> String {
-    run(Command::new("dpkg-deb").arg("-f").arg(package).arg("Version")).trim().to_owned()
 }
 
 /// A package of version `version`, whose shipped `watchpost.toml` has had `change` done to it; written into `folder`.
