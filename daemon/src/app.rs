@@ -3,6 +3,7 @@
 //! In: a command. Out: its end. `daemon` owns every task and thread of the running daemon and drains them in the
 //! reverse of the order in which they were started; jobs own what they open.
 
+mod announce;
 mod check;
 mod client;
 mod daemon;
@@ -57,6 +58,12 @@ pub fn main(command: Command) -> anyhow::Result<()> {
         Command::Scene(SceneCommand::Export(arguments)) => crate::jobs::scene::run(&arguments),
         Command::Plugin(PluginCommand::List { config, json }) => {
             plugin_list::run(&load(&config.config)?, json)
+        }
+        Command::Plugin(PluginCommand::Enable { config, name }) => {
+            client::set_plugin_enabled(&load(&config.config)?, &name, true)
+        }
+        Command::Plugin(PluginCommand::Disable { config, name }) => {
+            client::set_plugin_enabled(&load(&config.config)?, &name, false)
         }
         Command::Plugin(PluginCommand::Check(arguments)) => {
             crate::jobs::plugin::check::run(&arguments, &crate::config::settings::Limits::default())

@@ -88,6 +88,7 @@ impl<R: FnOnce()> Duties<R> {
         self.core.crashes.see_to();
         self.box_status(streams.keys().cloned().collect(), models);
         self.plugin_statuses();
+        self.core.publish.announce(super::announce::facts(&self.core));
     }
 
     /// Has systemd wait longer for the start.
@@ -127,6 +128,7 @@ impl<R: FnOnce()> Duties<R> {
             }
             let state = match plugin.state {
                 PluginState::Bad => messages::PluginState::Failed,
+                _ if !self.core.host.is_enabled(&plugin.name) => messages::PluginState::Disabled,
                 _ => messages::PluginState::Loaded,
             };
             let status = PluginStatus {
@@ -188,7 +190,9 @@ fn instance(entry: EntryStatus) -> PluginInstance {
     let state = match entry.state {
         InstanceState::Running => messages::InstanceState::Running,
         InstanceState::Quarantined => messages::InstanceState::Quarantined,
-        InstanceState::Stopped | InstanceState::Refused => messages::InstanceState::Disabled,
+        InstanceState::Stopped | InstanceState::Refused | InstanceState::Disabled => {
+            messages::InstanceState::Disabled
+        }
         InstanceState::Waiting | InstanceState::Starting | InstanceState::Restarting => {
             messages::InstanceState::Restarting
         }

@@ -2,6 +2,7 @@
 //!
 //! Every field has its default here, and its documentation; a test holds the documentation page to them.
 
+mod companions;
 mod output;
 
 use std::collections::BTreeMap;
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+pub use companions::{HomeAssistant, Onvif};
 pub use output::{Bitrate, VideoCodec, VideoOutput};
 
 use super::origin::Origins;
@@ -22,6 +24,10 @@ pub struct Settings {
     pub box_: BoxSettings,
     /// The MQTT broker.
     pub mqtt: Mqtt,
+    /// Home Assistant.
+    pub homeassistant: HomeAssistant,
+    /// ONVIF Profile M.
+    pub onvif: Onvif,
     /// Which lane frames take.
     pub accel: Accel,
     /// Folders.

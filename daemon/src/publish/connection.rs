@@ -70,6 +70,8 @@ struct Session {
     /// Position after the last one sent.
     sent: u64,
     farewell: bool,
+    /// Where Home Assistant's birth is listened for.
+    birth: Option<String>,
 }
 
 /// How a connection ended.
@@ -129,6 +131,7 @@ impl Connection {
                 loop {
                     let deadline: Option<Deadline> = *self.stop.borrow();
                     if connected {
+                        session.listen(&shared);
                         session.feed(&shared, deadline.is_some());
                     } else if deadline.is_some() {
                         return End::Stopped;
@@ -196,8 +199,21 @@ impl Connection {
             Packet::SubAck(ack) if ack.return_codes.contains(&SubscribeReasonCode::Failure) => {
                 tracing::error!("the MQTT broker does not let this user subscribe to its requests");
             }
+            Packet::Publish(publish) if session.birth.as_ref() == Some(&publish.topic) => {
+                self.born(&publish.payload);
+            }
             Packet::Publish(publish) => self.request(&publish),
             _ => {}
+        }
+    }
+
+    /// Home Assistant has started: it wants to be told of the device again.
+    fn born(&self, payload: &[u8]) {
+        if payload == b"online"
+            && let Some((_, discovery)) = self.shared.announcer.birth()
+        {
+            tracing::info!(topic = discovery, "Home Assistant has started: the box is announced again");
+            self.shared.live.repeat(&discovery);
         }
     }
 
@@ -226,7 +242,23 @@ impl Session {
             unacknowledged: BTreeSet::new(),
             sent: 0,
             farewell: false,
+            birth: None,
         }
+    }
+
+    /// Listens for Home Assistant's birth, since it was turned on or its topic was changed.
+    fn listen(&mut self, shared: &Shared) {
+        let birth = shared.announcer.birth().map(|(birth, _)| birth);
+        if birth != self.birth
+            && birth.as_ref().is_none_or(|birth| self.client.try_subscribe(birth, QoS::AtLeastOnce).is_ok())
+        {
+            self.birth = birth;
+        }
+    }
+
+    /// Whether every message of the live queues that was sent is acknowledged.
+    fn is_quiet(&self) -> bool {
+        !self.handed.iter().chain(self.in_flight.values()).any(|kind| *kind == Kind::Live)
     }
 
     /// Hands rumqttc what there is room for, in order of urgency.
@@ -301,6 +333,7 @@ impl Session {
                     outbox.ack(mark);
                 }
             }
+            Some(Kind::Live) if self.is_quiet() => shared.live.confirm(),
             Some(Kind::Farewell) if self.client.try_disconnect().is_err() => {
                 tracing::warn!("cannot say goodbye to the MQTT broker");
             }
