@@ -13,6 +13,7 @@ use crate::encode::{OutputSpec, RtspHandle, Target, VideoOut};
 use crate::flow::{Frame, Rect, Size, StreamInfo};
 use crate::plugins::RowOutput;
 use crate::publish::messages::{Edge, Labels, OutputState, OutputStatus};
+use crate::telemetry::progress::Progress;
 
 /// A view's size where the configuration names none.
 const VIEW_SIZE: Size = Size::new(1280, 720);
@@ -33,6 +34,8 @@ pub(super) struct Outputs<L: Lane> {
     stream: Arc<str>,
     outputs: Vec<Output<L>>,
     server: Option<RtspHandle>,
+    /// Where the outputs' workers are watched.
+    progress: Progress,
     /// Where each virtual camera looks: holds until its plugin says otherwise.
     views: HashMap<String, Rect>,
     banners: Banners,
@@ -44,6 +47,7 @@ impl<L: Lane> Outputs<L> {
         stream: Arc<str>,
         outputs: &BTreeMap<String, VideoOutput>,
         server: Option<RtspHandle>,
+        progress: Progress,
     ) -> Self {
         let outputs = outputs
             .iter()
@@ -56,7 +60,7 @@ impl<L: Lane> Outputs<L> {
                 error: None,
             })
             .collect();
-        Self { banners: Banners::new(), stream, outputs, server, views: HashMap::new(), info: None }
+        Self { banners: Banners::new(), stream, outputs, server, progress, views: HashMap::new(), info: None }
     }
 
     /// The source's size and rate are known. Encoders that run stay: a reconnected source changes neither.
@@ -112,6 +116,9 @@ impl<L: Lane> Outputs<L> {
         for output in &mut self.outputs {
             if output.out.is_none() && output.error.is_none() {
                 open(lane, &self.stream, output, info, size, self.server.as_ref());
+                if let Some(out) = &output.out {
+                    self.progress.add(out.pulse());
+                }
             }
             let (Some(out), Some(render)) = (&output.out, &mut output.render) else { continue };
             if !out.wanted() {
@@ -168,8 +175,11 @@ impl<L: Lane> Outputs<L> {
             .collect()
     }
 
-    /// Finalises every output.
+    /// Finalises every output, all at once: each may take a while.
     pub(super) fn stop(&mut self) {
+        for out in self.outputs.iter().filter_map(|output| output.out.as_ref()) {
+            out.ask_to_stop();
+        }
         for output in &mut self.outputs {
             if let Some(out) = output.out.take() {
                 out.stop();
