@@ -12,6 +12,8 @@ use super::reload::apply;
 use crate::control::{Answer, ControlRequest};
 use crate::publish::messages::Timestamp;
 use crate::publish::{Action, Request, Target};
+use crate::telemetry::progress::{Who, Work};
+use crate::telemetry::secrets;
 
 /// Answers requests on the control socket.
 pub(super) struct Handler(pub(super) Arc<Core>);
@@ -21,7 +23,12 @@ impl crate::control::Handler for Handler {
         let core = Arc::clone(&self.0);
         Box::pin(async move {
             // Streams may take a while to stop; the control runtime must not wait for them.
-            let answered = tokio::task::spawn_blocking(move || answer_control(&core, &request));
+            let pulse = core.progress.worker(Who::named("an answer on the control socket"));
+            pulse.begin(Work::Answer);
+            let answered = tokio::task::spawn_blocking(move || {
+                let _until_done = pulse;
+                answer_control(&core, &request).map_err(|error| secrets::scrub(&error).into_owned())
+            });
             answered.await.map_err(|error| format!("internal error: {error}"))?
         })
     }
@@ -105,7 +112,7 @@ pub(super) fn answer(core: &Core, request: Request) {
     };
     match result {
         Ok(value) => request.reply.ok(value),
-        Err(error) => request.reply.error(error),
+        Err(error) => request.reply.error(secrets::scrub(&error)),
     }
 }
 

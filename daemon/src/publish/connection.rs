@@ -20,6 +20,7 @@ use super::messages::TelemetryMessage;
 use super::outbox::Outbox;
 use super::requests::{Request, read};
 use super::shared::{ConnectionState, Shared, json};
+use crate::telemetry::progress::{Pulse, Work};
 
 /// Messages handed to rumqttc and not yet written.
 const HANDED: usize = 16;
@@ -43,6 +44,8 @@ pub(super) struct Connection {
     pub shared: Arc<Shared>,
     pub requests: mpsc::Sender<Request>,
     pub stop: watch::Receiver<Option<Deadline>>,
+    /// What the task has in hand: nothing, while it waits for the broker or for messages.
+    pub pulse: Pulse,
 }
 
 /// What a packet under way is.
@@ -86,7 +89,10 @@ impl Connection {
         let mut pause = first;
         while self.stop.borrow().is_none() {
             let begin = Instant::now();
-            let (state, error) = match self.attempt().await {
+            self.pulse.begin(Work::Publish);
+            let attempt = self.attempt().await;
+            self.pulse.end();
+            let (state, error) = match attempt {
                 End::Stopped => break,
                 End::Lost(state, error) => (state, error),
             };
@@ -129,6 +135,7 @@ impl Connection {
                 let poll = event_loop.poll();
                 tokio::pin!(poll);
                 loop {
+                    self.pulse.begin(Work::Publish);
                     let deadline: Option<Deadline> = *self.stop.borrow();
                     if connected {
                         session.listen(&shared);
@@ -136,6 +143,7 @@ impl Connection {
                     } else if deadline.is_some() {
                         return End::Stopped;
                     }
+                    self.pulse.end();
                     tokio::select! {
                         biased;
                         event = &mut poll => break event,
@@ -157,6 +165,7 @@ impl Connection {
                     }
                 }
             };
+            self.pulse.begin(Work::Publish);
             match event {
                 Ok(Event::Incoming(Packet::ConnAck(_))) => {
                     connected = true;

@@ -41,6 +41,7 @@ use self::messages::{
 use self::outbox::Outbox;
 use self::shared::{Shared, json};
 use crate::telemetry::Registry;
+use crate::telemetry::progress::Who;
 
 pub use announce::{Facts, Rule};
 pub use broker::{BROKER_COMMAND, broker_main};
@@ -94,7 +95,8 @@ impl Publisher {
             embedded.spawn_on(supervise, handle);
         }
         if !off {
-            let task = Connection { shared: Arc::clone(&shared), requests: sender, stop: stopped };
+            let pulse = registry.progress().worker(Who::named("the MQTT connection"));
+            let task = Connection { shared: Arc::clone(&shared), requests: sender, stop: stopped, pulse };
             connection.spawn_on(task.run(), handle);
         }
         Ok(Self { shared, connection, broker: embedded, stop, stop_broker, requests: Some(requests) })
