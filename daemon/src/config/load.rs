@@ -203,7 +203,8 @@ fn drop_ins(main: &Path) -> Result<Vec<PathBuf>, ConfigError> {
 
 /// The host's name, made fit for a topic.
 fn host_name() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    // Not from /proc, of which a service may see processes only.
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let short = name.trim().split('.').next().unwrap_or_default();
     let fit: String = short
         .chars()
