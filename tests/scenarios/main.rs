@@ -18,3 +18,4 @@ mod outputs;
 mod plugins;
 mod runtime;
 mod scenes;
+mod service;

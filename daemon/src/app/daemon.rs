@@ -73,7 +73,8 @@ pub(super) async fn serve(
     let progress = registry.progress().clone();
     let notifier = Notifier::new();
     // Until the end: stopping, too, is watched.
-    let _watchdog = Watchdog::start(notifier.clone(), progress.clone()).context("no thread for the watchdog")?;
+    let _watchdog =
+        Watchdog::start(notifier.clone(), progress.clone()).context("no thread for the watchdog")?;
     let turns = progress.worker(Who::named("the control loop"));
     turns.begin(Work::Open);
     // Before the plugin engine: its handlers of traps must come first, and they do when they are installed last.

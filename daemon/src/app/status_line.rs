@@ -31,9 +31,11 @@ pub(super) fn status_line(
         }
         parts.push(named);
     }
-    for (state, word) in
-        [(StreamState::Starting, "starting"), (StreamState::Ended, "ended"), (StreamState::Disabled, "disabled")]
-    {
+    for (state, word) in [
+        (StreamState::Starting, "starting"),
+        (StreamState::Ended, "ended"),
+        (StreamState::Disabled, "disabled"),
+    ] {
         if count(state) > 0 {
             parts.push(format!("{} {word}", count(state)));
         }
@@ -137,8 +139,12 @@ mod tests {
     fn a_box_full_of_dark_cameras_is_one_line() {
         let names: Vec<String> = (0..40).map(|index| format!("camera{index:02}")).collect();
         let states: Vec<_> = names.iter().map(|name| (name.as_str(), StreamState::Down)).collect();
-        let line = status_line(&streams(&states), &[], &mqtt(ConnectionState::Refused, 7, true), Timestamp(0));
-        assert!(line.contains("camera04 is down, and 35 more; MQTT: the broker refuses the login, some"), "{line}");
+        let line =
+            status_line(&streams(&states), &[], &mqtt(ConnectionState::Refused, 7, true), Timestamp(0));
+        assert!(
+            line.contains("camera04 is down, and 35 more; MQTT: the broker refuses the login, some"),
+            "{line}"
+        );
     }
 
     #[test]

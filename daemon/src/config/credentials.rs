@@ -60,7 +60,8 @@ enum Trouble {
 /// The text with its credentials; `None` where it names none.
 fn replaced(text: &str, path: &[String], folder: Option<&Path>) -> Result<Option<String>, Trouble> {
     let key: Vec<&str> = path.iter().map(String::as_str).collect();
-    if let Some(name) = text.strip_prefix(FILE).filter(|_| key.last().is_some_and(|key| key.ends_with("_file")))
+    if let Some(name) =
+        text.strip_prefix(FILE).filter(|_| key.last().is_some_and(|key| key.ends_with("_file")))
     {
         read(name, folder)?;
         return Ok(folder.map(|folder| folder.join(name).display().to_string()));
@@ -183,7 +184,8 @@ mod tests {
             assert_eq!(key, "streams.a.source");
             assert!(message.contains(hint), "{message}");
         }
-        let mut value = json!({ "box": { "name": "${credential:cam3}" }, "mqtt": { "password_file": "credential:x" } });
+        let mut value =
+            json!({ "box": { "name": "${credential:cam3}" }, "mqtt": { "password_file": "credential:x" } });
         let resolved = resolve(&mut value, Some(folder.path()));
         let keys: Vec<_> = resolved.wrong.iter().map(|(key, _)| key.as_str()).collect();
         assert_eq!(keys, ["box.name", "mqtt.password_file"]);

@@ -145,7 +145,9 @@ impl OutputSpec {
     pub(super) fn hide_secrets(&self) {
         if let Target::Rtmp { url } = &self.target {
             // A short key is a word like any other, such as the stream's own name.
-            let guards = |secret: &&&str| secret.len() >= 8 && ![&self.stream, &self.name].contains(&&secret.to_string());
+            let guards = |secret: &&&str| {
+                secret.len() >= 8 && ![&self.stream, &self.name].contains(&&secret.to_string())
+            };
             secrets(url).iter().filter(guards).for_each(|secret| crate::telemetry::secrets::add(secret));
         }
     }

@@ -162,7 +162,11 @@ impl VideoOut {
             server.remove(mount);
         }
         if thread.join().is_err() {
-            tracing::error!(stream = self.spec.stream, output = self.spec.name, "the output's thread panicked");
+            tracing::error!(
+                stream = self.spec.stream,
+                output = self.spec.name,
+                "the output's thread panicked"
+            );
         }
     }
 }
@@ -253,7 +257,11 @@ impl Worker {
         if let Outcome::Failed(error) = &outcome
             && let Some(pictures) = session.refused(error)
         {
-            tracing::info!(stream = self.spec.stream, output = self.spec.name, "NVENC gives no session: {error}");
+            tracing::info!(
+                stream = self.spec.stream,
+                output = self.spec.name,
+                "NVENC gives no session: {error}"
+            );
             self.links.inbox.put_back(pictures);
             drop(session);
             self.remove_empty();
@@ -348,7 +356,11 @@ impl Worker {
         match inside.ended.take() {
             Some(Ok(())) => {}
             Some(Err(error)) => {
-                tracing::warn!(stream = self.spec.stream, output = self.spec.name, "the stream did not end well: {error}");
+                tracing::warn!(
+                    stream = self.spec.stream,
+                    output = self.spec.name,
+                    "the stream did not end well: {error}"
+                );
                 self.links.counters.error(error);
             }
             None => {

@@ -143,7 +143,9 @@ impl RtspAddress {
         let (shown_tail, values) = redact_keys(tail);
         // Not the user's name, which is a word like any other: "admin".
         let guards = secrets.iter().skip(1).filter(|_| password.is_some()).chain(&values);
-        guards.filter(|secret| user.as_deref() != Some(secret.as_str())).for_each(|secret| secrets::add(secret));
+        guards
+            .filter(|secret| user.as_deref() != Some(secret.as_str()))
+            .for_each(|secret| secrets::add(secret));
         secrets.extend(values);
         // A one-letter secret would blot out every text; it guards nothing either.
         secrets.retain(|secret| secret.chars().count() > 2);

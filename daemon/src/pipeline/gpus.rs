@@ -83,7 +83,12 @@ pub(super) struct Gpus {
 
 impl Gpus {
     pub(super) fn new(settings: &Settings, registry: Registry) -> Self {
-        Self { registry, settings: Mutex::new(settings.clone()), open: Mutex::default(), opening: Mutex::default() }
+        Self {
+            registry,
+            settings: Mutex::new(settings.clone()),
+            open: Mutex::default(),
+            opening: Mutex::default(),
+        }
     }
 
     /// The lane for what is asked, by a stream or by the box.

@@ -103,7 +103,9 @@ impl SharedStatus {
         };
         match (state, error) {
             (StreamState::Quarantined, Some(error)) => tracing::error!(stream, ?state, error, "{word}"),
-            (StreamState::Down | StreamState::Failed, Some(error)) => tracing::warn!(stream, ?state, error, "{word}"),
+            (StreamState::Down | StreamState::Failed, Some(error)) => {
+                tracing::warn!(stream, ?state, error, "{word}")
+            }
             _ if changed => tracing::info!(stream, ?state, "{word}"),
             _ => {}
         }

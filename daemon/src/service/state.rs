@@ -162,7 +162,9 @@ mod tests {
         std::fs::write(&file, text).unwrap();
         for refused in [claim(folder.path()).unwrap_err(), examine(folder.path()).unwrap_err()] {
             let said = refused.to_string();
-            for word in ["version 9", "watchpost 3.1.0", "Nothing was changed", env!("CARGO_PKG_VERSION"), "mv "] {
+            for word in
+                ["version 9", "watchpost 3.1.0", "Nothing was changed", env!("CARGO_PKG_VERSION"), "mv "]
+            {
                 assert!(said.contains(word), "{said}");
             }
         }

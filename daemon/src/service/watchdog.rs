@@ -120,7 +120,9 @@ impl Watch {
         let (stream, model) = (hang.who.stream.as_deref(), hang.who.model.as_deref());
         let (seconds, since) = (hang.age.as_secs_f32(), clock(SystemTime::now() - hang.age));
         let then = match (self.asked_for, self.notifier.phase()) {
-            (true, Phase::Running) => "; the watchdog is not fed any more, and systemd starts the daemon again",
+            (true, Phase::Running) => {
+                "; the watchdog is not fed any more, and systemd starts the daemon again"
+            }
             _ => "",
         };
         tracing::error!(

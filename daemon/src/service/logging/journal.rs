@@ -244,7 +244,10 @@ mod tests {
             ("EVENT_ID", "77012"),
             ("WATCHPOST_ERROR", "no\nroom"),
             ("WATCHPOST_RETRY_IN", "2s"),
-            ("MESSAGE", "it goes on stream=entrance plugin=fights incident=77012 error=\"no\\nroom\" retry_in=2s"),
+            (
+                "MESSAGE",
+                "it goes on stream=entrance plugin=fights incident=77012 error=\"no\\nroom\" retry_in=2s",
+            ),
         ] {
             assert_eq!(entry.get(name).map(String::as_str), Some(value), "{name}: {entry:?}");
         }
@@ -258,8 +261,14 @@ mod tests {
     fn no_field_takes_the_place_of_one_that_the_journal_knows_and_secrets_stay_out() {
         secrets::add("xyzzy-plugh");
         let entries = said(|| {
-            tracing::error!(priority = 0, message_id = "x", r#_pid = 1, syslog_identifier = "sshd",
-                error = "rtsp://u:xyzzy-plugh@camera", "login with xyzzy-plugh");
+            tracing::error!(
+                priority = 0,
+                message_id = "x",
+                r#_pid = 1,
+                syslog_identifier = "sshd",
+                error = "rtsp://u:xyzzy-plugh@camera",
+                "login with xyzzy-plugh"
+            );
             tracing::error!(long = "é".repeat(LONGEST), "x");
         });
         let entry = &entries[0];
