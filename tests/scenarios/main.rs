@@ -20,3 +20,4 @@ mod outputs;
 mod plugins;
 mod runtime;
 mod scenes;
+mod service;
