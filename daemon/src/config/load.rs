@@ -131,7 +131,7 @@ pub fn merge(
     let merged = merged.map_err(|error| {
         ConfigError(vec![Problem { origin: None, key: String::new(), message: error.to_string() }])
     })?;
-    let mut settings: Settings = serde_path_to_error::deserialize(merged).map_err(|error| {
+    let mut settings: Settings = serde_path_to_error::deserialize(&merged).map_err(|error| {
         let mut key = error.path().to_string();
         if key == "." {
             key.clear();
@@ -149,6 +149,7 @@ pub fn merge(
     if settings.box_.name.is_empty() {
         settings.box_.name = host_name();
     }
+    settings.inherit(&merged);
     let problems = validate(&settings);
     if problems.is_empty() {
         settings.origins = origins;

@@ -3,6 +3,7 @@
 //! Every field has its default here, and its documentation; a test holds the documentation page to them.
 
 mod output;
+mod plugins;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -10,6 +11,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use output::{Bitrate, VideoCodec, VideoOutput};
+pub use plugins::{PluginSettings, Recording, TraceSettings};
 
 use super::origin::Origins;
 
@@ -36,6 +38,10 @@ pub struct Settings {
     pub runtime: super::runtime::RuntimeSource,
     /// Limits of the plugin host.
     pub limits: Limits,
+    /// What holds for a plugin in all streams, by the plugin's name.
+    pub plugins: BTreeMap<String, PluginSettings>,
+    /// Traces of all streams.
+    pub trace: TraceSettings,
     /// Models by name.
     pub models: BTreeMap<String, Model>,
     /// Streams by name.
@@ -350,6 +356,9 @@ pub struct Stream {
     /// A file for the stream's trace: what went into its plugins and what came out, frame by frame.
     #[serde(default)]
     pub trace: Option<PathBuf>,
+    /// How it is recorded, by its own `trace` or by `trace.folder`.
+    #[serde(skip)]
+    pub recording: Option<Recording>,
     /// Models that look at it.
     #[serde(default)]
     pub models: BTreeMap<String, ModelUse>,
