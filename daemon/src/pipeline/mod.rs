@@ -28,7 +28,7 @@ mod serving;
 mod status;
 mod stream;
 mod supervisor;
-mod trace;
+pub mod trace;
 mod worker;
 
 pub use blame::announce;
