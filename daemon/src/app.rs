@@ -9,15 +9,17 @@ mod daemon;
 mod demo;
 mod duties;
 mod handler;
+mod plugin_keys;
 mod plugin_list;
 mod reload;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use anyhow::Context;
 
 use crate::cli::{
-    BenchCommand, Command, ConfigArgs, DoctorArgs, GpuCommand, ModelCommand, PluginCommand, SceneCommand,
+    BenchCommand, Command, DoctorArgs, GpuCommand, ModelCommand, PluginCommand, RunArgs, SceneCommand,
     StatusArgs, StreamArgs,
 };
 use crate::config::{ConfigError, Settings};
@@ -25,6 +27,9 @@ use crate::jobs::doctor;
 
 /// Exit status for a wrong configuration (sysexits.h, EX_CONFIG).
 const EX_CONFIG: u8 = 78;
+
+/// The folder of `watchpost run --record`: whatever the configuration says, also when it is read again.
+static RECORD: OnceLock<PathBuf> = OnceLock::new();
 
 /// Carries a command out.
 ///
@@ -55,8 +60,11 @@ pub fn main(command: Command) -> anyhow::Result<()> {
             client::set_enabled(&load(&config.config)?, &stream, false)
         }
         Command::Scene(SceneCommand::Export(arguments)) => crate::jobs::scene::run(&arguments),
-        Command::Plugin(PluginCommand::List { config, json }) => {
-            plugin_list::run(&load(&config.config)?, json)
+        Command::Plugin(PluginCommand::List { config, long, json }) => {
+            plugin_list::run(&load(&config.config)?, long, json)
+        }
+        Command::Plugin(PluginCommand::Replay(arguments)) => {
+            crate::jobs::plugin::replay::run(&arguments, &load_or_default(None)?.limits)
         }
         Command::Plugin(PluginCommand::Check(arguments)) => {
             crate::jobs::plugin::check::run(&arguments, &crate::config::settings::Limits::default())
@@ -123,12 +131,16 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
     if error.chain().any(|cause| cause.is::<ConfigError>()) { EX_CONFIG } else { 1 }
 }
 
-fn run(arguments: &ConfigArgs) -> anyhow::Result<()> {
-    let settings = load(&arguments.config)?;
+fn run(arguments: &RunArgs) -> anyhow::Result<()> {
+    if let Some(folder) = &arguments.record {
+        // Nobody has set it before: this is the only call of this process's one command.
+        let _ = RECORD.set(std::path::absolute(folder).context("--record")?);
+    }
+    let settings = load(&arguments.config.config)?;
     let _logging = crate::service::logging::init(&settings.log.level)?;
     runtime()?.block_on(daemon::serve(
         settings,
-        Some(arguments.config.clone()),
+        Some(arguments.config.config.clone()),
         std::future::pending(),
         || {},
     ))
@@ -157,6 +169,9 @@ fn load(file: &Path) -> anyhow::Result<Settings> {
     let loaded = crate::config::load(file).context("the configuration is wrong")?;
     let mut settings = loaded.settings;
     shipped(&mut settings);
+    if let Some(folder) = RECORD.get() {
+        settings.record_into(folder);
+    }
     crate::infer::Runtime::look_in(settings.paths.state.join(crate::infer::RUNTIMES));
     Ok(settings)
 }
