@@ -21,6 +21,8 @@ struct Known<'a> {
     settings: &'a Settings,
     plugins: Vec<PluginInfo>,
     folders: Vec<FolderInfo>,
+    /// Plugins that somebody turned off since the daemon started.
+    off: Vec<String>,
     /// `None`: no daemon runs.
     live: Option<(Vec<EntryStatus>, BTreeMap<String, Distribution>)>,
 }
@@ -28,7 +30,10 @@ struct Known<'a> {
 /// What the daemon says.
 pub(super) fn of_daemon(settings: &Settings, host: &Host) -> Value {
     let live = Some((host.status(), host.call_times()));
-    Known { settings, plugins: host.plugins(), folders: host.folders(), live }.json()
+    let plugins = host.plugins();
+    let off =
+        plugins.iter().map(|plugin| plugin.name.clone()).filter(|name| !host.is_enabled(name)).collect();
+    Known { settings, plugins, folders: host.folders(), off, live }.json()
 }
 
 /// Carries the command out.
@@ -43,7 +48,7 @@ pub(super) fn run(settings: &Settings, long: bool, as_json: bool) -> anyhow::Res
                 metrics: Registry::new(),
                 on_notice: None,
             })?;
-            Known { settings, plugins, folders, live: None }.json()
+            Known { settings, plugins, folders, off: Vec::new(), live: None }.json()
         }
     };
     if as_json {
@@ -81,6 +86,7 @@ impl Known<'_> {
         value["state"] = match info.state {
             PluginState::Bad => "broken",
             PluginState::Shadowed => "shadowed",
+            PluginState::Ready if self.off.contains(&info.name) => "disabled",
             PluginState::Ready if quarantined => "quarantined",
             PluginState::Ready if disabled && of_it().all(|entry| entry["state"] == "disabled") => "disabled",
             PluginState::Ready => "ready",
@@ -307,6 +313,7 @@ mod tests {
         let plugins = vec![
             info("good", PluginState::Ready, None),
             info("off", PluginState::Ready, None),
+            info("out", PluginState::Ready, None),
             info("old", PluginState::Shadowed, Some("/q/old.wasm (1.3.0) has the same name and wins")),
             info("bad", PluginState::Bad, Some("plugin file /p/bad.wasm is not whole")),
         ];
@@ -318,7 +325,7 @@ mod tests {
             entry("two", "good", InstanceState::Quarantined, 5),
         ];
         let live = live.then(|| (status, [("good".to_owned(), times)].into()));
-        Known { settings, plugins, folders: vec![folder, gone], live }.json()
+        Known { settings, plugins, folders: vec![folder, gone], off: vec!["out".into()], live }.json()
     }
 
     #[test]
@@ -329,8 +336,8 @@ mod tests {
             let plugins = listed["plugins"].as_array().unwrap();
             plugins.iter().find(|plugin| plugin["name"] == name).unwrap()["state"].clone()
         };
-        let states = ["good", "off", "old", "bad", "gone"].map(state);
-        assert_eq!(states, ["quarantined", "disabled", "shadowed", "broken", "missing"]);
+        let states = ["good", "off", "out", "old", "bad", "gone"].map(state);
+        assert_eq!(states, ["quarantined", "disabled", "disabled", "shadowed", "broken", "missing"]);
         let good = &listed["plugins"][0];
         assert_eq!(
             (&good["calls"], &good["failures"], &good["streams"]),

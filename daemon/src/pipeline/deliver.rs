@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
 use std::time::Instant;
 
 use super::inflight::Finished;
@@ -12,17 +13,20 @@ use super::lane::{Lane, LaneError};
 use super::late::Late;
 use super::model::Model;
 use super::outputs::Outputs;
+use super::shot::Shot;
 use super::status::SharedStatus;
+use super::thumbnail::{self, Seen};
 use super::trace::Trace;
 use super::trace::lines::{EntryLine, Header};
 use super::worker::size_of;
 use crate::config::settings::{ModelUse, PluginUse, Sample, Stream};
-use crate::flow::{FrameMeta, Recycle, Size, StreamInfo};
+use crate::flow::{Change, Frame, FrameMeta, Recycle, Size, StreamInfo};
 use crate::plugins::{Host, PluginEvent, RowOutput, Signal, StreamContext, StreamModel, StreamPlugins};
 use crate::publish::PublishHandle;
 use crate::publish::messages::{EventRecord, Labels, ObjectsRecord, Timestamp};
 use serde_json::Value;
 
+use crate::telemetry::progress::{Pulse, Work};
 use crate::telemetry::{Counter, Histogram};
 
 /// Frames over which the rate is measured.
@@ -37,6 +41,8 @@ pub(super) struct Meters {
     pub(super) latency: Histogram,
     /// What the source left out; counted by the reader or the scene.
     pub(super) left_out: Counter,
+    /// What the worker has in hand.
+    pub(super) pulse: Pulse,
 }
 
 /// What is needed to build a stream's row of plugins, once the source's size and rate are known.
@@ -99,6 +105,9 @@ pub(super) struct Delivery<L: Lane> {
     publish: PublishHandle,
     labels: Vec<Labels>,
     outputs: Outputs<L>,
+    thumbnail: Shot<L>,
+    /// Who waits for the next frame as a picture.
+    watcher: Option<SyncSender<Seen>>,
     trace: Option<Trace>,
     meters: Meters,
     last: Option<FrameMeta>,
@@ -122,6 +131,8 @@ impl<L: Lane> Delivery<L> {
             publish,
             labels,
             outputs,
+            thumbnail: Shot::new("thumbnail", thumbnail::WIDTH),
+            watcher: None,
             trace,
             meters,
             last: None,
@@ -144,6 +155,7 @@ impl<L: Lane> Delivery<L> {
         late: &mut Late,
     ) -> Result<(), LaneError> {
         let Finished { frame, mut runs, objects, mut scores } = finished;
+        self.meters.pulse.begin(Work::Plugins);
         late.take(frame.meta.pts, &mut runs, &mut scores);
         let started = Instant::now();
         let found = self.trace.is_some().then(|| objects.clone());
@@ -153,6 +165,7 @@ impl<L: Lane> Delivery<L> {
         };
         self.meters.plugins.record_duration(started.elapsed());
         if let (Some(trace), Some(found)) = (&mut self.trace, &found) {
+            self.meters.pulse.begin(Work::Trace);
             trace.frame(&frame.meta, &runs, found, &scores, &row);
             if trace.full() {
                 trace.turn(&self.plugins.as_mut().map(StreamPlugins::tape_anew).unwrap_or_default());
@@ -167,8 +180,13 @@ impl<L: Lane> Delivery<L> {
         });
         self.last = Some(frame.meta.clone());
         self.announce(&row);
+        self.meters.pulse.begin(Work::Outputs);
         let started = Instant::now();
-        let rendered = self.outputs.push(lane, &frame, size_of(&frame), &row, &self.labels);
+        self.outputs.take(&row, frame.meta.pts);
+        let rendered = self
+            .outputs
+            .push(lane, &frame, size_of(&frame), &row, &self.labels)
+            .and_then(|()| self.show_frame(lane, &frame, &row));
         self.meters.outputs.record_duration(started.elapsed());
         self.meters.frames.inc();
         let now = Timestamp::now().0;
@@ -178,6 +196,21 @@ impl<L: Lane> Delivery<L> {
         }
         self.times.push_back(Instant::now());
         rendered
+    }
+
+    /// The next frame goes there, as a picture. One asker at a time: who asked before has given up.
+    pub(super) fn show(&mut self, watcher: SyncSender<Seen>) {
+        self.watcher = Some(watcher);
+    }
+
+    fn show_frame(&mut self, lane: &L, frame: &Frame<L::Pixels>, row: &RowOutput) -> Result<(), LaneError> {
+        let Some(watcher) = self.watcher.take() else { return Ok(()) };
+        let overlay = self.outputs.overlay_with_views(row, &self.labels);
+        if let Some(picture) = self.thumbnail.take(lane, &frame.pixels, size_of(frame), &overlay)? {
+            // The asker may have given up waiting.
+            let _ = watcher.try_send(Seen { meta: frame.meta.clone(), picture });
+        }
+        Ok(())
     }
 
     /// Tells the plugins, and publishes what they answer.
@@ -238,7 +271,9 @@ impl<L: Lane> Delivery<L> {
         };
         let plugins = self.plugins.as_ref().map(StreamPlugins::status).unwrap_or_default();
         let outputs = self.outputs.status();
-        let edges = self.outputs.edges(lane);
+        self.thumbnail.rest();
+        let mut edges = self.outputs.edges(lane);
+        edges.extend(self.thumbnail.edge(lane));
         let (encoded, not_encoded) = self.outputs.counts();
         let problem = self.trace.as_ref().and_then(Trace::problem).map(str::to_owned);
         status.update(|report| {
@@ -284,6 +319,13 @@ impl<L: Lane> Delivery<L> {
                 // Before the first frame: what a crash left open is ended.
                 None => (0, Timestamp::now().0),
             };
+            let (incident, kind) = (event.event.incident, event.event.kind.as_str());
+            // Who follows an incident in the log wants both ends of it; what happens between them is on MQTT.
+            if event.event.change != Change::Update {
+                let (stream, plugin, entry) = (&*self.stream, event.plugin.as_str(), event.entry.as_str());
+                let (change, severity) = (event.event.change, event.event.severity);
+                tracing::info!(stream, plugin, entry, incident, ?change, ?severity, "{kind}");
+            }
             self.publish.event(record(&self.stream, event, frame, self.now(), captured));
         }
         for (entry, state) in &row.states {

@@ -25,9 +25,11 @@ mod reader;
 mod sampler;
 mod scene_feed;
 mod serving;
+mod shot;
 mod status;
 mod stream;
 mod supervisor;
+mod thumbnail;
 pub mod trace;
 mod worker;
 

@@ -17,10 +17,12 @@ use super::lane::{Cpu, Cuda, Lane};
 use super::pool::Pool;
 use super::status::SharedStatus;
 use super::supervisor::Shared;
+use super::thumbnail::Thumbnails;
 use super::worker::Ending;
 use crate::config::settings::Stream;
 use crate::publish::messages::StreamState;
 use crate::service::crash::Verdict;
+use crate::telemetry::progress::{Pulse, Who, Work};
 
 /// Waits between two tries of a stream that failed.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
@@ -33,6 +35,7 @@ pub(super) struct StreamHandle {
     name: String,
     status: SharedStatus,
     stop: Arc<Stop>,
+    thumbnails: Arc<Thumbnails>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -55,6 +58,11 @@ impl Stop {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).asked
     }
 
+    /// The inbox of the worker that now runs, if one does.
+    pub(super) fn inbox(&self) -> Option<Sender<Message>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).inbox.clone()
+    }
+
     /// Waits; gives back whether a stop was asked for meanwhile.
     fn wait(&self, wait: Duration) -> bool {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -66,7 +74,7 @@ impl Stop {
     }
 
     /// The inbox of the worker that now runs, if one does.
-    fn set_inbox(&self, inbox: Option<Sender<Message>>) {
+    pub(super) fn set_inbox(&self, inbox: Option<Sender<Message>>) {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).inbox = inbox;
     }
 
@@ -96,7 +104,8 @@ impl StreamHandle {
         );
         let status = SharedStatus::new(&source, "unknown");
         let stop = Arc::new(Stop::default());
-        let mut handle = Self { name: name.to_owned(), status, stop, thread: None };
+        let thumbnails = Arc::new(Thumbnails::new(name, status.clone(), Arc::clone(&stop)));
+        let mut handle = Self { name: name.to_owned(), status, stop, thumbnails, thread: None };
         if !enabled {
             handle.status.enter(name, StreamState::Disabled, None, &shared.publish);
             return handle;
@@ -106,6 +115,7 @@ impl StreamHandle {
             settings,
             source,
             wish,
+            pulse: shared.registry.progress().worker(Who::of_stream(format!("stream {name}"), name)),
             shared: Arc::clone(&shared),
             status: handle.status.clone(),
             stop: Arc::clone(&handle.stop),
@@ -127,7 +137,12 @@ impl StreamHandle {
 
     /// The inbox of its worker, if one runs.
     pub(super) fn inbox(&self) -> Option<Sender<Message>> {
-        self.stop.state.lock().unwrap_or_else(PoisonError::into_inner).inbox.clone()
+        self.stop.inbox()
+    }
+
+    /// What it shows.
+    pub(super) fn thumbnails(&self) -> Arc<Thumbnails> {
+        Arc::clone(&self.thumbnails)
     }
 
     /// Tells it to stop, without waiting.
@@ -155,6 +170,8 @@ struct Life {
     shared: Arc<Shared>,
     status: SharedStatus,
     stop: Arc<Stop>,
+    /// What the stream's thread has in hand.
+    pulse: Pulse,
 }
 
 impl Life {
@@ -195,6 +212,7 @@ impl Life {
                 tracing::error!(stream = %self.name, text, "a bug: the stream panicked");
                 Ending::Failed(format!("internal error: {text}"))
             });
+            self.pulse.end();
             self.stop.set_inbox(None);
             match ending {
                 Ending::Stopped => break,
@@ -225,6 +243,7 @@ impl Life {
     /// One worker, from its first frame to its end.
     fn once(&self) -> Ending {
         let (inbox, messages) = channel();
+        self.pulse.begin(Work::Build);
         self.stop.set_inbox(Some(inbox.clone()));
         if self.stop.asked() {
             return Ending::Stopped;
@@ -256,7 +275,7 @@ impl Life {
         messages: &Receiver<Message>,
     ) -> Result<Ending, BuildError> {
         let (worker, reader) =
-            build(lane, pool, &self.name, &self.settings, &self.shared, &self.status, inbox)?;
+            build(lane, pool, &self.name, &self.settings, &self.shared, &self.status, &self.pulse, inbox)?;
         Ok(worker.run(messages, reader))
     }
 

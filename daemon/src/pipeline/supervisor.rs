@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::sync_channel;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -13,12 +13,12 @@ use serde_json::Value;
 use super::gpus::{Gpus, Wish};
 use super::lane::{Cpu, CpuLoader, Lane};
 use super::pool::Pool;
-use super::status::Report;
+use super::status::{Report, SharedStatus};
 use super::stream::StreamHandle;
 use crate::config::Settings;
 use crate::config::settings::Stream;
 use crate::encode::RtspHandle;
-use crate::flow::Tensor;
+use crate::flow::{Tensor, Thumbnail};
 use crate::plugins::Host;
 use crate::publish::PublishHandle;
 use crate::publish::messages::{ModelStatus, StreamState, Timestamp};
@@ -57,6 +57,8 @@ pub struct Applied {
 pub struct Supervisor {
     shared: Arc<Shared>,
     streams: Mutex<BTreeMap<String, Entry>>,
+    /// Each stream's status as it was found last: a change, which waits for streams that stop, keeps nobody from them.
+    statuses: Mutex<BTreeMap<String, SharedStatus>>,
 }
 
 struct Entry {
@@ -84,7 +86,7 @@ impl Supervisor {
         let gpus = Gpus::new(settings, registry.clone());
         let cpu = Pool::new(settings, registry.clone(), Box::new(CpuLoader));
         let shared = Arc::new(Shared { gpus, cpu, host, publish, server, registry, crashes });
-        Self { shared, streams: Mutex::default() }
+        Self { shared, streams: Mutex::default(), statuses: Mutex::default() }
     }
 
     /// Brings the streams to what the settings say; those that the change does not touch run on.
@@ -185,6 +187,21 @@ impl Supervisor {
         answer.recv_timeout(COMMAND).map_err(|_| format!("stream {stream} did not answer in time"))?
     }
 
+    /// The next frame of a stream as a small picture, with what is drawn over it: boxes, plugins' shapes, virtual cameras;
+    /// masks are black. Waits for the frame; who asks meanwhile gets the same picture. Costs nothing while nobody asks.
+    ///
+    /// # Errors
+    /// Where there is no such stream, or no frame comes within two seconds: it says what the stream does instead.
+    pub fn thumbnail(&self, stream: &str) -> Result<Thumbnail, String> {
+        let thumbnails = {
+            let streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+            let known: Vec<String> = streams.keys().cloned().collect();
+            let found = streams.get(stream).ok_or_else(|| no_stream(stream, &known))?;
+            found.handle.as_ref().map(StreamHandle::thumbnails)
+        };
+        thumbnails.ok_or_else(|| format!("stream {stream} is not running"))?.ask()
+    }
+
     /// The lane that a stream without one of its own takes, and why.
     ///
     /// # Errors
@@ -208,14 +225,22 @@ impl Supervisor {
         models
     }
 
-    /// The status of every stream.
+    /// The status of every stream. Does not wait for a change that is under way.
     #[must_use]
     pub fn report(&self) -> BTreeMap<String, Report> {
-        let streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
-        streams
-            .iter()
-            .filter_map(|(name, entry)| Some((name.clone(), entry.handle.as_ref()?.status().get())))
-            .collect()
+        let mut statuses = self.statuses.lock().unwrap_or_else(PoisonError::into_inner);
+        let streams = match self.streams.try_lock() {
+            Ok(streams) => Some(streams),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        };
+        if let Some(streams) = streams {
+            let entries = streams.iter();
+            *statuses = entries
+                .filter_map(|(name, entry)| Some((name.clone(), entry.handle.as_ref()?.status().clone())))
+                .collect();
+        }
+        statuses.iter().map(|(name, status)| (name.clone(), status.get())).collect()
     }
 
     /// Whether every stream has come to a state that the user may be told of: running, or known not to.
