@@ -67,10 +67,24 @@ impl Daemon {
     /// Where it cannot be started.
     #[must_use]
     pub fn start_with(folder: &Path, config: &str, environment: &[(&str, &Path)]) -> Self {
+        Self::spawn(folder, config, environment, &[])
+    }
+
+    /// As [`Daemon::start`], with `--record` into a folder.
+    ///
+    /// # Panics
+    /// Where it cannot be started.
+    #[must_use]
+    pub fn recording(folder: &Path, config: &str, traces: &Path) -> Self {
+        Self::spawn(folder, config, &[], &[Path::new("--record"), traces])
+    }
+
+    fn spawn(folder: &Path, config: &str, environment: &[(&str, &Path)], more: &[&Path]) -> Self {
         let file = write_config(folder, config);
         let mut child = Command::new(binary())
             .args(["run", "--config"])
             .arg(&file)
+            .args(more)
             .env("NO_COLOR", "1")
             .env_remove("NOTIFY_SOCKET")
             .envs(environment.iter().copied())

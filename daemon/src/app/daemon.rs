@@ -85,6 +85,7 @@ pub(super) async fn serve(
     let publishing = PublishSettings::new(&settings.mqtt, &box_, &settings.paths.state)?;
     let mut publisher = Publisher::start(publishing, &registry, &tokio::runtime::Handle::current())?;
     let host = start_host(&settings, &registry, &publisher.handle()).await?;
+    super::plugin_keys::say(&settings, &host);
     let rtsp = start_rtsp(&settings);
     let supervisor = Supervisor::new(
         &settings,

@@ -44,7 +44,7 @@ fn answer_control(core: &Core, request: &ControlRequest) -> Result<Value, String
     match request.command.as_str() {
         "status" => Ok(status_of(core)),
         "reload" => apply(core).map(|applied| json!(applied)),
-        "plugins" => Ok(json!({ "plugins": core.host.plugins(), "entries": core.host.status() })),
+        "plugins" => Ok(super::plugin_list::of_daemon(&core.settings(), &core.host)),
         "command" => core.supervisor.command(
             &text("stream")?,
             &text("entry")?,

@@ -31,6 +31,7 @@ pub(super) fn apply(core: &Core) -> Result<crate::pipeline::Applied, String> {
         tracing::error!(error = text, "the new configuration is not applied");
         return Err(text);
     }
+    super::plugin_keys::say(&settings, &core.host);
     let applied = core.supervisor.apply(&settings);
     *current = settings;
     tracing::info!(started = ?applied.started, restarted = ?applied.restarted, stopped = ?applied.stopped,

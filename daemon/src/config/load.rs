@@ -159,7 +159,7 @@ fn read(
         return Err(ConfigError(placed(resolved.wrong)));
     }
     let missing = placed(resolved.missing);
-    let mut settings: Settings = serde_path_to_error::deserialize(merged).map_err(|error| {
+    let mut settings: Settings = serde_path_to_error::deserialize(&merged).map_err(|error| {
         let mut key = error.path().to_string();
         if key == "." {
             key.clear();
@@ -177,6 +177,7 @@ fn read(
     if settings.box_.name.is_empty() {
         settings.box_.name = host_name();
     }
+    settings.inherit(&merged);
     let problems = placed(validate(&settings));
     if problems.is_empty() {
         settings.origins = origins;

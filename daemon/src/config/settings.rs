@@ -4,6 +4,7 @@
 
 mod companions;
 mod output;
+mod plugins;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 pub use companions::{HomeAssistant, Onvif};
 pub use output::{Bitrate, VideoCodec, VideoOutput};
+pub use plugins::{PluginSettings, Recording, TraceSettings};
 
 use super::origin::Origins;
 
@@ -42,6 +44,10 @@ pub struct Settings {
     pub runtime: super::runtime::RuntimeSource,
     /// Limits of the plugin host.
     pub limits: Limits,
+    /// What holds for a plugin in all streams, by the plugin's name.
+    pub plugins: BTreeMap<String, PluginSettings>,
+    /// Traces of all streams.
+    pub trace: TraceSettings,
     /// Models by name.
     pub models: BTreeMap<String, Model>,
     /// Streams by name.
@@ -356,6 +362,9 @@ pub struct Stream {
     /// A file for the stream's trace: what went into its plugins and what came out, frame by frame.
     #[serde(default)]
     pub trace: Option<PathBuf>,
+    /// How it is recorded, by its own `trace` or by `trace.folder`.
+    #[serde(skip)]
+    pub recording: Option<Recording>,
     /// Models that look at it.
     #[serde(default)]
     pub models: BTreeMap<String, ModelUse>,

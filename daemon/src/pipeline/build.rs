@@ -108,7 +108,7 @@ pub(super) fn build<L: Lane>(
     // Of a rendered scene they never were there; of any other source they came and were let go.
     let left_out = if scene { "stream_frames_left_out_total" } else { "stream_frames_dropped_total" };
     let left_out = registry.counter(left_out, &labelled);
-    let trace = settings.trace.as_ref().map(|path| Trace::start(path, name, &labels));
+    let trace = settings.recording.clone().map(|recording| Trace::new(recording, name));
     let delivery = Delivery::new(
         Arc::clone(name),
         plugins,

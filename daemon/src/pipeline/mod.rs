@@ -30,7 +30,7 @@ mod status;
 mod stream;
 mod supervisor;
 mod thumbnail;
-mod trace;
+pub mod trace;
 mod worker;
 
 pub use blame::announce;

@@ -105,6 +105,23 @@ impl Histogram {
         quantile(&counts, q, f64::from_bits(self.0.max.load(Ordering::Relaxed)))
     }
 
+    /// What several have seen together.
+    #[must_use]
+    pub fn together<'a>(all: impl IntoIterator<Item = &'a Self>) -> Distribution {
+        let sum = Self::new();
+        for one in all {
+            for (into, from) in sum.0.buckets.iter().zip(&one.0.buckets) {
+                into.fetch_add(from.load(Ordering::Relaxed), Ordering::Relaxed);
+            }
+            let seen = one.distribution();
+            sum.0.count.fetch_add(seen.count, Ordering::Relaxed);
+            let total = f64::from_bits(sum.0.sum.load(Ordering::Relaxed)) + seen.sum;
+            sum.0.sum.store(total.to_bits(), Ordering::Relaxed);
+            sum.0.max.fetch_max(seen.max.to_bits(), Ordering::Relaxed);
+        }
+        sum.distribution()
+    }
+
     /// What it has seen.
     #[must_use]
     pub fn distribution(&self) -> Distribution {
@@ -154,6 +171,19 @@ mod tests {
         assert!((seen.p99 / 0.99 - 1.0).abs() < 0.07, "{seen:?}");
         assert_eq!(seen.max, 1.0);
         assert!(histogram.quantile(1.0) <= 1.0);
+    }
+
+    #[test]
+    fn several_together_are_as_one() {
+        let (one, other, all) = (Histogram::new(), Histogram::new(), Histogram::new());
+        for n in 1..=1000 {
+            let value = f64::from(n) * 1e-3;
+            if n % 3 == 0 { &one } else { &other }.record(value);
+            all.record(value);
+        }
+        let (seen, expected) = (Histogram::together([&one, &other]), all.distribution());
+        assert!((seen.sum - expected.sum).abs() < 1e-9);
+        assert_eq!(Distribution { sum: 0.0, ..seen }, Distribution { sum: 0.0, ..expected });
     }
 
     #[test]
