@@ -19,7 +19,7 @@ pub const CONFIG: &str = "/etc/watchpost/watchpost.toml";
 Start with `watchpost demo`: a rendered scene, the shipped models and plugins, a broker of its own, and an RTSP \
 address to watch.
 
-Exit status: 0 done, 1 failed, 2 wrong arguments, 78 wrong configuration."
+Exit status: 0 done, 1 failed, 2 wrong arguments, 78 wrong configuration or a newer version's state."
 )]
 pub struct Cli {
     /// What to do.

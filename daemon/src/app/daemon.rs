@@ -122,7 +122,8 @@ pub(super) async fn serve(
 
     // In reverse: nothing new is asked for, streams end and finalise, then what they spoke through.
     notifier.stopping();
-    turns.begin(Work::Stop);
+    // It waits for the others now, each of which is watched for itself.
+    turns.end();
     tracing::info!("stopping");
     control.stop().await;
     let stopping = Arc::clone(&core);
