@@ -17,7 +17,7 @@ fn bad_files() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         cached.map(|file| fs::read(file.unwrap().path()).unwrap()).find(|b| b.starts_with(b"wpcode"));
     let sealed = sealed.expect("the bench before has compiled something");
     let mut spoiled = good.clone();
-    spoiled[good.len() / 2..][..1000].fill(0xff);
+    spoiled[good.len() / 20..][..500].fill(0xff);
     vec![
         ("empty.wasm", Vec::new(), "is empty, not a WebAssembly component"),
         ("truncated.wasm", good[..good.len() / 2].to_vec(), "is not whole"),

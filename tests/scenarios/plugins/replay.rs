@@ -109,7 +109,7 @@ fn what_was_recorded_comes_out_again() {
     );
     let output = replay(&wasm("misbehave"), &trace, &["--compare"]);
     assert!(!output.status.success() && said(&output).contains("ids (tracker), fights (violence-alert)"));
-    let output = replay(&wasm("misbehave"), &trace, &["--entry", "fights", "--compare"]);
+    let output = replay(&wasm("misbehave"), &trace, &["--entry", "fights", "--config", "{}", "--compare"]);
     assert!(!output.status.success() && said(&output).contains("misbehave 1.0.0 in place of entry fights"));
 
     // Cut off, as by a power cut, and damaged in the middle: said, and what is whole is replayed.
