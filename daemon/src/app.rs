@@ -11,6 +11,7 @@ mod duties;
 mod handler;
 mod plugin_list;
 mod reload;
+mod web;
 
 use std::path::Path;
 

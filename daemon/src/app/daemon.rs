@@ -13,17 +13,19 @@ use tokio::sync::mpsc;
 
 use super::duties::Duties;
 use super::handler::Handler;
+use super::web::{Pulse, Web, show_events};
 use crate::config::Settings;
 use crate::config::settings::LaneChoice;
 use crate::control::Server;
 use crate::encode::RtspServer;
 use crate::gpu::{Watch, probe};
+use crate::http::{Page, Server as PageServer};
 use crate::pipeline::Supervisor;
 use crate::plugins::{Compiler, Host, HostOptions};
 use crate::publish::messages::Timestamp;
 use crate::publish::{PublishHandle, PublishSettings, Publisher};
 use crate::service::crash::Crashes;
-use crate::service::{Notifier, Signal, Signals};
+use crate::service::{Notifier, Signal, Signals, Vitals};
 use crate::telemetry::Registry;
 
 /// How long stopping may wait for the broker to take what is left.
@@ -43,6 +45,9 @@ pub(super) struct Core {
     pub(super) supervisor: Supervisor,
     pub(super) crashes: Arc<Crashes>,
     pub(super) gpus: Watch,
+    pub(super) page: Page,
+    pub(super) pulse: Pulse,
+    pub(super) vitals: Arc<Vitals>,
     pub(super) since: Timestamp,
 }
 
@@ -74,6 +79,8 @@ pub(super) async fn serve(
     let box_ = settings.box_.name.clone();
     let publishing = PublishSettings::new(&settings.mqtt, &box_, &settings.paths.state)?;
     let mut publisher = Publisher::start(publishing, &registry, &tokio::runtime::Handle::current())?;
+    let page = Page::new(&settings.http, &settings.paths.state, &registry);
+    show_events(&publisher.handle(), &page);
     let host = start_host(&settings, &registry, &publisher.handle()).await?;
     let rtsp = start_rtsp(&settings);
     let supervisor = Supervisor::new(
@@ -94,6 +101,9 @@ pub(super) async fn serve(
         supervisor,
         crashes,
         gpus,
+        page: page.clone(),
+        pulse: Pulse::new(),
+        vitals: Arc::new(Vitals::new(&registry, settings.paths.state.clone())),
         since: Timestamp::now(),
     });
     let handler = Arc::new(Handler(Arc::clone(&core)));
@@ -102,6 +112,7 @@ pub(super) async fn serve(
         handler,
         &tokio::runtime::Handle::current(),
     )?;
+    let web = PageServer::start(&page, Arc::new(Web(Arc::clone(&core))), &tokio::runtime::Handle::current());
     let notifier = Notifier::new();
     let requests = publisher.requests();
     core.supervisor.apply(&settings);
@@ -113,6 +124,7 @@ pub(super) async fn serve(
     notifier.stopping();
     tracing::info!("stopping");
     control.stop().await;
+    web.stop().await;
     let stopping = Arc::clone(&core);
     let stopped = tokio::task::spawn_blocking(move || {
         stopping.supervisor.stop();

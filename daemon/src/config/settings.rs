@@ -2,6 +2,7 @@
 //!
 //! Every field has its default here, and its documentation; a test holds the documentation page to them.
 
+mod http;
 mod output;
 
 use std::collections::BTreeMap;
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+pub use http::Http;
 pub use output::{Bitrate, VideoCodec, VideoOutput};
 
 use super::origin::Origins;
@@ -30,6 +32,8 @@ pub struct Settings {
     pub log: Log,
     /// The RTSP server inside the daemon.
     pub rtsp: RtspServer,
+    /// Health, metrics and the status page.
+    pub http: Http,
     /// Inference.
     pub infer: Infer,
     /// Where GPU runtimes come from.

@@ -210,6 +210,7 @@ impl<L: Lane> Delivery<L> {
             _ => 0.0,
         };
         let plugins = self.plugins.as_ref().map(StreamPlugins::status).unwrap_or_default();
+        self.outputs.meter();
         let outputs = self.outputs.status();
         let edges = self.outputs.edges(lane);
         let (encoded, not_encoded) = self.outputs.counts();

@@ -7,12 +7,14 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::lane::{Lane, LaneError};
+use super::output_meters::OutputMeters;
 use super::overlay::Banners;
 use crate::config::settings::VideoOutput;
 use crate::encode::{OutputSpec, RtspHandle, Target, VideoOut};
 use crate::flow::{Frame, Rect, Size, StreamInfo};
 use crate::plugins::RowOutput;
 use crate::publish::messages::{Edge, Labels, OutputState, OutputStatus};
+use crate::telemetry::Registry;
 
 /// A view's size where the configuration names none.
 const VIEW_SIZE: Size = Size::new(1280, 720);
@@ -26,6 +28,7 @@ struct Output<L: Lane> {
     /// Its encoder takes pictures in video memory.
     on_gpu: bool,
     error: Option<String>,
+    meters: OutputMeters,
 }
 
 /// The outputs of one stream.
@@ -44,6 +47,7 @@ impl<L: Lane> Outputs<L> {
         stream: Arc<str>,
         outputs: &BTreeMap<String, VideoOutput>,
         server: Option<RtspHandle>,
+        registry: &Registry,
     ) -> Self {
         let outputs = outputs
             .iter()
@@ -54,6 +58,7 @@ impl<L: Lane> Outputs<L> {
                 render: None,
                 on_gpu: false,
                 error: None,
+                meters: OutputMeters::new(registry, &stream, name),
             })
             .collect();
         Self { banners: Banners::new(), stream, outputs, server, views: HashMap::new(), info: None }
@@ -127,6 +132,13 @@ impl<L: Lane> Outputs<L> {
             }
         }
         Ok(())
+    }
+
+    /// Brings the metrics up to date.
+    pub(super) fn meter(&mut self) {
+        for output in &mut self.outputs {
+            output.meters.show(output.out.as_ref());
+        }
     }
 
     /// What each output does.

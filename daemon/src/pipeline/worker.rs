@@ -20,7 +20,7 @@ use super::status::SharedStatus;
 use crate::flow::{Decoded, Frame, Run, Score, Size, StreamInfo};
 use crate::plugins::Signal;
 use crate::publish::messages::StreamState;
-use crate::telemetry::{Counter, Histogram};
+use crate::telemetry::{Counter, Gauge, Histogram};
 
 /// Plugins get a tick at least so often, frames or not.
 const TICK: Duration = Duration::from_millis(500);
@@ -43,6 +43,7 @@ pub(super) struct Meters {
     pub(super) skipped: Counter,
     pub(super) preprocess: Histogram,
     pub(super) failures: Counter,
+    pub(super) in_flight: Gauge,
 }
 
 /// One stream at work.
@@ -112,6 +113,7 @@ impl<L: Lane> Worker<L> {
                 }
                 self.credits.give();
             }
+            self.meters.in_flight.set(flight.len() as f64);
             if Instant::now() >= tick {
                 self.delivery.signal(Signal::Tick);
                 self.status.update(|report| self.models.refresh(&mut report.status.edges));
@@ -122,6 +124,7 @@ impl<L: Lane> Worker<L> {
                 break;
             }
         }
+        self.meters.in_flight.set(0.0);
         // The source first, so that nothing new comes; then plugins and outputs.
         reader.stop();
         self.delivery.refresh(&self.lane, &self.status);

@@ -12,6 +12,7 @@ mod connection;
 mod error;
 mod live;
 pub mod messages;
+mod observe;
 pub mod outbox;
 mod requests;
 pub mod schemas;
@@ -132,6 +133,7 @@ impl Drop for Publisher {
 impl PublishHandle {
     /// One step of an incident. It has its number at once and is durable shortly after.
     pub fn event(&self, record: EventRecord) {
+        self.0.observers.tell(&record);
         let Some(outbox) = &self.0.outbox else { return };
         let settings = &self.0.settings;
         outbox.push(|epoch, seq| {
@@ -139,6 +141,12 @@ impl PublishHandle {
             let message = EventMessage::new(&settings.box_, epoch, seq, record);
             (topic.into(), json(&message).into())
         });
+    }
+
+    /// Calls `observer` with each event from here on, on the thread that says it and also where publishing is off. It must
+    /// not block.
+    pub fn observe(&self, observer: impl Fn(&EventRecord) + Send + Sync + 'static) {
+        self.0.observers.add(observer);
     }
 
     /// Whether every event so far is on disk, or known not to get there.

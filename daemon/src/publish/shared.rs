@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::live::Live;
+use super::observe::Observers;
 use super::messages::{BoxState, BoxStatus, BoxStatusMessage, Id, OutboxReport, Timestamp};
 use super::outbox::Outbox;
 use super::settings::{Destination, PublishSettings};
@@ -78,6 +79,8 @@ pub(super) struct Shared {
     link: Mutex<Link>,
     box_status: Mutex<Option<BoxStatus>>,
     limiter: Mutex<HashMap<Arc<str>, Instant>>,
+    /// Who else wants to know of events.
+    pub observers: Observers,
 }
 
 /// A message's bytes.
@@ -98,7 +101,7 @@ impl Shared {
         Self {
             settings,
             outbox,
-            live: Live::new(dropped.clone()),
+            live: Live::new(dropped.clone(), registry.gauge("publish_queue_messages", &[])),
             registry: registry.clone(),
             dropped,
             acknowledged: registry.counter("publish_events_acknowledged_total", &[]),
@@ -107,6 +110,7 @@ impl Shared {
             link: Mutex::new(Link { state, since: Timestamp::now(), error: None, broker_problem: None }),
             box_status: Mutex::default(),
             limiter: Mutex::default(),
+            observers: Observers::default(),
         }
     }
 

@@ -8,7 +8,9 @@ pub mod logging;
 mod notify;
 mod pipe;
 mod signals;
+mod vitals;
 
 pub use notify::{Notifier, watchdog};
 pub use pipe::end_with_the_reader;
 pub use signals::{Signal, Signals};
+pub use vitals::Vitals;
