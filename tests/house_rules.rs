@@ -17,6 +17,7 @@ const ROOMS: &[&str] = &[
     "postprocess",
     "plugins",
     "publish",
+    "record",
     "render",
     "encode",
     "gpu",

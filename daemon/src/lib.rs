@@ -7,6 +7,7 @@
 //!   decode)      normalise)       batched    scores)         tracks,         (crop, scale,
 //!      │                          across                     events,         overlay, masks)
 //!      ╰─▶ packets (compressed)   streams)                   views)
+//!             ╰─▶ record        (snapshots and clips of incidents)
 //! ```
 //!
 //! A room imports `flow`, `config`'s types, `telemetry` and itself; only `pipeline`, `jobs` and `app` know
@@ -29,6 +30,7 @@ pub mod plugins;
 pub mod postprocess;
 pub mod preprocess;
 pub mod publish;
+pub mod record;
 pub mod render;
 pub mod scene;
 

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod accept;
+mod appliance;
 mod bench;
 mod cli;
 mod crash;

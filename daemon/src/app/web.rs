@@ -54,7 +54,8 @@ impl Source for Web {
         if !self.0.settings().streams.contains_key(stream) {
             return Err(NoPicture::Unknown);
         }
-        Err(NoPicture::NotNow("no thumbnail".into()))
+        let picture = self.0.supervisor.thumbnail(stream).map_err(NoPicture::NotNow)?;
+        Ok(Picture { frame: picture.frame, captured: picture.captured, jpeg: picture.jpeg })
     }
 }
 

@@ -13,6 +13,7 @@ mod picture;
 mod rect;
 mod spares;
 mod tensor;
+mod thumbnail;
 
 pub use device::{Decoded, DeviceFrame, DevicePicture};
 pub use frame::{Frame, FrameMeta};
@@ -24,3 +25,4 @@ pub use picture::{Colorimetry, Matrix, Picture, PixelFormat, Planes, Range};
 pub use rect::{Rect, Size};
 pub use spares::{Lent, Recycle, Spares};
 pub use tensor::{ElementType, Padding, Tensor, TensorData, TensorView};
+pub use thumbnail::Thumbnail;

@@ -18,8 +18,9 @@ use super::metrics::{self, Format};
 use super::{NoPicture, Page, Source, assets, files, lock, login, ready};
 use crate::telemetry::{Registry, Value as Metric};
 
-/// Questions to the daemon at one time.
-const QUESTIONS: usize = 8;
+/// Questions to the daemon at one time, and for pictures, which wait for the next frame.
+const QUESTIONS: usize = 4;
+const PICTURES: usize = 16;
 /// How long a question may take.
 const SOON: Duration = Duration::from_secs(10);
 
@@ -30,6 +31,7 @@ pub(super) struct Context {
     access: Access,
     clips: PathBuf,
     questions: Arc<Semaphore>,
+    pictures: Arc<Semaphore>,
 }
 
 /// What is asked for.
@@ -108,7 +110,8 @@ impl<'a> Route<'a> {
 
 impl Context {
     pub(super) fn new(page: Page, source: Arc<dyn Source>, access: Access, clips: PathBuf) -> Self {
-        Self { page, source, access, clips, questions: Arc::new(Semaphore::new(QUESTIONS)) }
+        let places = |count| Arc::new(Semaphore::new(count));
+        Self { page, source, access, clips, questions: places(QUESTIONS), pictures: places(PICTURES) }
     }
 
     fn registry(&self) -> &Registry {
@@ -210,11 +213,20 @@ impl Context {
         &self,
         question: impl FnOnce(&dyn Source) -> T + Send + 'static,
     ) -> Result<T, Answer> {
+        self.ask_among(&self.questions, question).await
+    }
+
+    /// The same, as one of so many at a time.
+    async fn ask_among<T: Send + 'static>(
+        &self,
+        places: &Arc<Semaphore>,
+        question: impl FnOnce(&dyn Source) -> T + Send + 'static,
+    ) -> Result<T, Answer> {
         let source = Arc::clone(&self.source);
-        let questions = Arc::clone(&self.questions);
+        let places = Arc::clone(places);
         let asked = async {
             // Held on the thread: a question that hangs keeps its place.
-            let place = questions.acquire_owned().await.ok();
+            let place = places.acquire_owned().await.ok();
             let thread = tokio::task::spawn_blocking(move || {
                 let _place = place;
                 question(&*source)
@@ -230,7 +242,7 @@ impl Context {
 
     async fn thumbnail(&self, name: &str, request: &Request<Incoming>) -> Answer {
         let stream = name.to_owned();
-        let picture = match self.ask(move |source| source.thumbnail(&stream)).await {
+        let picture = match self.ask_among(&self.pictures, move |source| source.thumbnail(&stream)).await {
             Ok(picture) => picture,
             Err(answer) => return answer,
         };

@@ -145,6 +145,8 @@ async fn accept(listener: &TcpListener, context: Arc<Context>, page: &Page, done
     let registry = &page.0.registry;
     let open = registry.gauge("http_connections", &[]);
     let refused = registry.counter("http_connections_refused_total", &[]);
+    // There from the start, so that its first step can be seen.
+    registry.counter("http_logins_refused_total", &[]);
     let mut tasks = JoinSet::new();
     let mut clients: HashMap<Id, Client> = HashMap::new();
     let mut number = 0;

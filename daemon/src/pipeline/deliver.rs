@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
 use std::time::Instant;
 
 use super::inflight::Finished;
@@ -12,11 +13,13 @@ use super::lane::{Lane, LaneError};
 use super::late::Late;
 use super::model::Model;
 use super::outputs::Outputs;
+use super::shot::Shot;
 use super::status::SharedStatus;
+use super::thumbnail::{self, Seen};
 use super::trace::Trace;
 use super::worker::size_of;
 use crate::config::settings::{ModelUse, PluginUse, Sample, Stream};
-use crate::flow::{FrameMeta, Recycle, Size, StreamInfo};
+use crate::flow::{Frame, FrameMeta, Recycle, Size, StreamInfo};
 use crate::plugins::{Host, PluginEvent, RowOutput, Signal, StreamContext, StreamModel, StreamPlugins};
 use crate::publish::PublishHandle;
 use crate::publish::messages::{EventRecord, Labels, ObjectsRecord, Timestamp};
@@ -85,6 +88,9 @@ pub(super) struct Delivery<L: Lane> {
     publish: PublishHandle,
     labels: Vec<Labels>,
     outputs: Outputs<L>,
+    thumbnail: Shot<L>,
+    /// Who waits for the next frame as a picture.
+    watcher: Option<SyncSender<Seen>>,
     trace: Option<Trace>,
     meters: Meters,
     last: Option<FrameMeta>,
@@ -108,6 +114,8 @@ impl<L: Lane> Delivery<L> {
             publish,
             labels,
             outputs,
+            thumbnail: Shot::new("thumbnail", thumbnail::WIDTH),
+            watcher: None,
             trace,
             meters,
             last: None,
@@ -151,7 +159,11 @@ impl<L: Lane> Delivery<L> {
         self.last = Some(frame.meta.clone());
         self.announce(&row);
         let started = Instant::now();
-        let rendered = self.outputs.push(lane, &frame, size_of(&frame), &row, &self.labels);
+        self.outputs.take(&row, frame.meta.pts);
+        let rendered = self
+            .outputs
+            .push(lane, &frame, size_of(&frame), &row, &self.labels)
+            .and_then(|()| self.show_frame(lane, &frame, &row));
         self.meters.outputs.record_duration(started.elapsed());
         self.meters.frames.inc();
         let now = Timestamp::now().0;
@@ -161,6 +173,21 @@ impl<L: Lane> Delivery<L> {
         }
         self.times.push_back(Instant::now());
         rendered
+    }
+
+    /// The next frame goes there, as a picture. One asker at a time: who asked before has given up.
+    pub(super) fn show(&mut self, watcher: SyncSender<Seen>) {
+        self.watcher = Some(watcher);
+    }
+
+    fn show_frame(&mut self, lane: &L, frame: &Frame<L::Pixels>, row: &RowOutput) -> Result<(), LaneError> {
+        let Some(watcher) = self.watcher.take() else { return Ok(()) };
+        let overlay = self.outputs.overlay_with_views(row, &self.labels);
+        if let Some(picture) = self.thumbnail.take(lane, &frame.pixels, size_of(frame), &overlay)? {
+            // The asker may have given up waiting.
+            let _ = watcher.try_send(Seen { meta: frame.meta.clone(), picture });
+        }
+        Ok(())
     }
 
     /// Tells the plugins, and publishes what they answer.
@@ -212,7 +239,9 @@ impl<L: Lane> Delivery<L> {
         let plugins = self.plugins.as_ref().map(StreamPlugins::status).unwrap_or_default();
         self.outputs.meter();
         let outputs = self.outputs.status();
-        let edges = self.outputs.edges(lane);
+        self.thumbnail.rest();
+        let mut edges = self.outputs.edges(lane);
+        edges.extend(self.thumbnail.edge(lane));
         let (encoded, not_encoded) = self.outputs.counts();
         status.update(|report| {
             // Whole numbers: a retained message that changes with every tick would drown the broker.

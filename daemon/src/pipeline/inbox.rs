@@ -5,6 +5,7 @@ use std::sync::mpsc::SyncSender;
 use serde_json::Value;
 
 use super::inflight::Found;
+use super::thumbnail::Seen;
 use crate::flow::{Decoded, Frame, Run, Score, Size, StreamInfo};
 
 /// One thing that happened.
@@ -39,6 +40,11 @@ pub(super) enum Message {
         arguments: Value,
         /// Where the answer goes.
         reply: SyncSender<Result<Value, String>>,
+    },
+    /// Somebody wants to see the next frame.
+    Thumbnail {
+        /// Where it goes.
+        reply: SyncSender<Seen>,
     },
     /// Stop: finish nothing new.
     Stop,

@@ -26,9 +26,11 @@ mod reader;
 mod sampler;
 mod scene_feed;
 mod serving;
+mod shot;
 mod status;
 mod stream;
 mod supervisor;
+mod thumbnail;
 mod trace;
 mod worker;
 

@@ -3,17 +3,18 @@
 //! In: frames with their objects, views and shapes, in order. Out: pictures to the encoders, which run on threads of
 //! their own and never hold a live stream back. Owned by the stream's delivery.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::lane::{Lane, LaneError};
 use super::output_meters::OutputMeters;
-use super::overlay::Banners;
+use super::overlay::{Banners, outline};
 use crate::config::settings::VideoOutput;
 use crate::encode::{OutputSpec, RtspHandle, Target, VideoOut};
 use crate::flow::{Frame, Rect, Size, StreamInfo};
 use crate::plugins::RowOutput;
 use crate::publish::messages::{Edge, Labels, OutputState, OutputStatus};
+use crate::render::Overlay;
 use crate::telemetry::Registry;
 
 /// A view's size where the configuration names none.
@@ -37,7 +38,7 @@ pub(super) struct Outputs<L: Lane> {
     outputs: Vec<Output<L>>,
     server: Option<RtspHandle>,
     /// Where each virtual camera looks: holds until its plugin says otherwise.
-    views: HashMap<String, Rect>,
+    views: BTreeMap<String, Rect>,
     banners: Banners,
     info: Option<StreamInfo>,
 }
@@ -61,7 +62,7 @@ impl<L: Lane> Outputs<L> {
                 meters: OutputMeters::new(registry, &stream, name),
             })
             .collect();
-        Self { banners: Banners::new(), stream, outputs, server, views: HashMap::new(), info: None }
+        Self { banners: Banners::new(), stream, outputs, server, views: BTreeMap::new(), info: None }
     }
 
     /// The source's size and rate are known. Encoders that run stay: a reconnected source changes neither.
@@ -89,7 +90,28 @@ impl<L: Lane> Outputs<L> {
         }
     }
 
+    /// Notes what the plugins said of the frame at `pts`: incidents, and where virtual cameras look.
+    pub(super) fn take(&mut self, row: &RowOutput, pts: u64) {
+        self.banners.take(row, pts);
+        for (entry, view) in &row.views {
+            self.views.insert(format!("{entry}/{}", view.camera), view.bounds);
+        }
+    }
+
+    /// What is drawn over this frame.
+    pub(super) fn overlay(&self, row: &RowOutput, labels: &[Labels]) -> Overlay {
+        self.banners.overlay(&self.stream, row, labels)
+    }
+
+    /// The same, and what each virtual camera shows.
+    pub(super) fn overlay_with_views(&self, row: &RowOutput, labels: &[Labels]) -> Overlay {
+        let mut overlay = self.overlay(row, labels);
+        overlay.shapes.extend(self.views.iter().flat_map(|(camera, bounds)| outline(camera, *bounds)));
+        overlay
+    }
+
     /// Renders and encodes one frame for every output.
+    /// [`Self::take`] has seen what the plugins said of it.
     ///
     /// # Errors
     /// Where the lane cannot render it.
@@ -101,18 +123,11 @@ impl<L: Lane> Outputs<L> {
         row: &RowOutput,
         labels: &[Labels],
     ) -> Result<(), LaneError> {
-        self.banners.take(row, frame.meta.pts);
         if self.outputs.is_empty() {
             return Ok(());
         }
-        for (entry, view) in &row.views {
-            self.views.insert(format!("{entry}/{}", view.camera), view.bounds);
-        }
-        let overlay = self
-            .outputs
-            .iter()
-            .any(|output| output.settings.overlay)
-            .then(|| self.banners.overlay(&self.stream, row, labels));
+        let overlay =
+            self.outputs.iter().any(|output| output.settings.overlay).then(|| self.overlay(row, labels));
         let Some(info) = &self.info else { return Ok(()) };
         for output in &mut self.outputs {
             if output.out.is_none() && output.error.is_none() {

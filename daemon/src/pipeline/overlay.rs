@@ -1,10 +1,10 @@
-//! What is drawn over an output: boxes of objects, shapes of plugins, banners of open incidents.
+//! What is drawn over an output: boxes of objects, shapes of plugins, banners of open incidents, virtual cameras.
 //!
 //! In: what the plugins gave back, frame by frame. Out: an [`Overlay`] for the renderer. Pure; nothing fails.
 
 use std::collections::BTreeMap;
 
-use crate::flow::{Change, Severity};
+use crate::flow::{Change, Rect, Severity, Shape, ShapeKind};
 use crate::plugins::RowOutput;
 use crate::publish::messages::Labels;
 use crate::render::{Banner, BoxMark, Overlay};
@@ -14,6 +14,19 @@ const LINGER: u64 = 2_000_000_000;
 
 /// Banners shown at once.
 const BANNERS: usize = 3;
+
+/// 0xRRGGBB of a virtual camera's outline.
+const CAMERA: u32 = 0x00FF_D800;
+
+/// What a virtual camera shows, as a rectangle with its name.
+pub(super) fn outline(camera: &str, bounds: Rect) -> [Shape; 2] {
+    let corner = (bounds.x, bounds.y);
+    let shape = |kind, points, text: &str| Shape { kind, points, text: text.to_owned(), color: CAMERA };
+    [
+        shape(ShapeKind::Rectangle, vec![corner, (bounds.right(), bounds.bottom())], ""),
+        shape(ShapeKind::Text, vec![corner], camera),
+    ]
+}
 
 struct Open {
     kind: String,

@@ -17,6 +17,7 @@ use super::lane::{Cpu, Cuda, Lane};
 use super::pool::Pool;
 use super::status::SharedStatus;
 use super::supervisor::Shared;
+use super::thumbnail::Thumbnails;
 use super::worker::Ending;
 use crate::config::settings::Stream;
 use crate::publish::messages::StreamState;
@@ -33,6 +34,7 @@ pub(super) struct StreamHandle {
     name: String,
     status: SharedStatus,
     stop: Arc<Stop>,
+    thumbnails: Arc<Thumbnails>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -55,6 +57,11 @@ impl Stop {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).asked
     }
 
+    /// The inbox of the worker that now runs, if one does.
+    pub(super) fn inbox(&self) -> Option<Sender<Message>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).inbox.clone()
+    }
+
     /// Waits; gives back whether a stop was asked for meanwhile.
     fn wait(&self, wait: Duration) -> bool {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -66,7 +73,7 @@ impl Stop {
     }
 
     /// The inbox of the worker that now runs, if one does.
-    fn set_inbox(&self, inbox: Option<Sender<Message>>) {
+    pub(super) fn set_inbox(&self, inbox: Option<Sender<Message>>) {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).inbox = inbox;
     }
 
@@ -97,7 +104,8 @@ impl StreamHandle {
         let up = shared.registry.gauge("stream_up", &[(crate::telemetry::fields::STREAM, name)]);
         let status = SharedStatus::new(&source, "unknown", up);
         let stop = Arc::new(Stop::default());
-        let mut handle = Self { name: name.to_owned(), status, stop, thread: None };
+        let thumbnails = Arc::new(Thumbnails::new(name, status.clone(), Arc::clone(&stop)));
+        let mut handle = Self { name: name.to_owned(), status, stop, thumbnails, thread: None };
         if !enabled {
             handle.status.enter(name, StreamState::Disabled, None, &shared.publish);
             return handle;
@@ -128,7 +136,12 @@ impl StreamHandle {
 
     /// The inbox of its worker, if one runs.
     pub(super) fn inbox(&self) -> Option<Sender<Message>> {
-        self.stop.state.lock().unwrap_or_else(PoisonError::into_inner).inbox.clone()
+        self.stop.inbox()
+    }
+
+    /// What it shows.
+    pub(super) fn thumbnails(&self) -> Arc<Thumbnails> {
+        Arc::clone(&self.thumbnails)
     }
 
     /// Tells it to stop, without waiting.

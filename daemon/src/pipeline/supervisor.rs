@@ -18,7 +18,7 @@ use super::stream::StreamHandle;
 use crate::config::Settings;
 use crate::config::settings::Stream;
 use crate::encode::RtspHandle;
-use crate::flow::Tensor;
+use crate::flow::{Tensor, Thumbnail};
 use crate::plugins::Host;
 use crate::publish::PublishHandle;
 use crate::publish::messages::{ModelStatus, StreamState, Timestamp};
@@ -183,6 +183,21 @@ impl Supervisor {
         };
         inbox.send(message).map_err(|_| format!("stream {stream} is not running"))?;
         answer.recv_timeout(COMMAND).map_err(|_| format!("stream {stream} did not answer in time"))?
+    }
+
+    /// The next frame of a stream as a small picture, with what is drawn over it: boxes, plugins' shapes, virtual cameras;
+    /// masks are black. Waits for the frame; who asks meanwhile gets the same picture. Costs nothing while nobody asks.
+    ///
+    /// # Errors
+    /// Where there is no such stream, or no frame comes within two seconds: it says what the stream does instead.
+    pub fn thumbnail(&self, stream: &str) -> Result<Thumbnail, String> {
+        let thumbnails = {
+            let streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+            let known: Vec<String> = streams.keys().cloned().collect();
+            let found = streams.get(stream).ok_or_else(|| no_stream(stream, &known))?;
+            found.handle.as_ref().map(StreamHandle::thumbnails)
+        };
+        thumbnails.ok_or_else(|| format!("stream {stream} is not running"))?.ask()
     }
 
     /// The lane that a stream without one of its own takes, and why.

@@ -104,6 +104,7 @@ impl<L: Lane> Worker<L> {
                     // The asker may have given up waiting.
                     let _ = reply.try_send(self.delivery.command(&entry, &name, &arguments));
                 }
+                Some(Message::Thumbnail { reply }) => self.delivery.show(reply),
                 None => {}
             }
             while let Some(finished) = flight.pop() {

@@ -42,13 +42,13 @@ fn kernels_and_lanes_agree_and_untried_edges_are_named() {
     assert!(output.status.success(), "{said}\n{report}");
     let parts = parts(&report);
     let kernels = parts.iter().filter(|(part, ..)| {
-        part.starts_with("tensor ") || part.starts_with("view ") || part.starts_with("mask ")
+        ["tensor ", "view ", "mask ", "thumbnail "].iter().any(|kind| part.starts_with(kind))
     });
     assert_eq!(
         kernels
             .filter(|(_, outcome, found)| outcome == "good" && found.contains(" 0 elements differ"))
             .count(),
-        15
+        18
     );
     let of = |name: &str| {
         parts.iter().find(|(part, ..)| part.starts_with(name)).unwrap_or_else(|| panic!("{parts:?}"))

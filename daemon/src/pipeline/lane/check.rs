@@ -14,6 +14,8 @@ use crate::flow::{
     Colorimetry, Decoded, ElementType, FrameMeta, Matrix, Picture, PixelFormat, Range, Rect, Size, Tensor,
     TensorView,
 };
+use crate::pipeline::overlay::outline;
+use crate::pipeline::shot::Shot;
 use crate::render::{Banner, BoxMark, Overlay};
 use crate::telemetry::Registry;
 
@@ -59,6 +61,7 @@ pub fn check(shared: &CudaShared) -> Vec<Finding> {
     for format in FORMATS {
         findings.push(Finding::of(format!("view and overlay of {format:?}"), views(shared, format)));
         findings.push(Finding::of(format!("mask on {format:?}"), masks(shared, format)));
+        findings.push(Finding::of(format!("thumbnail of {format:?}"), thumbnails(shared, format)));
     }
     findings
 }
@@ -180,6 +183,29 @@ fn masks(shared: &CudaShared, format: PixelFormat) -> Result<(usize, usize), Lan
     Ok((cases, different))
 }
 
+/// As people are shown a stream: masked, whole, smaller, with what is drawn over it.
+fn thumbnails(shared: &CudaShared, format: PixelFormat) -> Result<(usize, usize), LaneError> {
+    let (mut cpu, mut cuda) = (Cpu, Cuda::new(shared, "check", &Registry::new())?);
+    let polygon = vec![[0.0, 0.0], [90.0, 0.0], [90.0, 60.0], [0.0, 60.0]];
+    let camera = outline("follow/main", Rect::new(30.0, 40.0, 200.0, 112.5));
+    let overlay = Overlay { shapes: camera.to_vec(), caption: Some("check".into()), ..Overlay::default() };
+    let (mut cases, mut different) = (0, 0);
+    let (mut left, mut right) = (Shot::new("thumbnail", 322), Shot::new("thumbnail", 322));
+    for size in SIZES {
+        let picture = picture(format, size);
+        let mut meta = meta(size);
+        let one = cpu.adopt(Decoded::Host(picture.clone()), &mut meta)?;
+        let other = cuda.adopt(Decoded::Host(picture), &mut meta)?;
+        let mut masks = (cpu.masks(vec![polygon.clone()]), cuda.masks(vec![polygon.clone()]));
+        let (one, other) = (cpu.mask(&mut masks.0, &one)?, cuda.mask(&mut masks.1, &other)?);
+        let expected = left.take(&cpu, &one, size, &overlay)?.map(Input::Host);
+        let found = right.take(&cuda, &other, size, &overlay)?.map(Input::Host);
+        cases += 1;
+        different += unlike(&expected, &found);
+    }
+    Ok((cases, different))
+}
+
 /// Samples that differ between two pictures, of whatever strides.
 fn unlike(one: &Option<Input>, other: &Option<Input>) -> usize {
     let (Some(Input::Host(one)), Some(Input::Host(other))) = (one, other) else { return 1 << 30 };
@@ -203,7 +229,7 @@ fn unlike(one: &Option<Input>, other: &Option<Input>) -> usize {
     different
 }
 
-pub(super) fn meta(size: Size) -> FrameMeta {
+pub(in crate::pipeline) fn meta(size: Size) -> FrameMeta {
     FrameMeta {
         stream: Arc::from("check"),
         index: 0,
