@@ -216,7 +216,8 @@ fn write_config(folder: &Path, config: &str) -> PathBuf {
          plugins = [\"{dist}/plugins\", \"{here}/plugins\"]\nmodels = [\"{dist}/models\"]\n"
     );
     // Daemons of several tests would share the page's port: only who asks for the page has one.
-    let page = if config.contains("http.") || config.contains("[http]") { "" } else { "[http]\nlisten = \"off\"\n" };
+    let page =
+        if config.contains("http.") || config.contains("[http]") { "" } else { "[http]\nlisten = \"off\"\n" };
     let paths = paths + page;
     std::fs::create_dir_all(folder.join("conf.d")).unwrap();
     std::fs::write(folder.join("conf.d/00-paths.toml"), paths).unwrap();

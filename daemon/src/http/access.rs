@@ -114,10 +114,7 @@ impl Access {
     /// The cookie for a browser that gave this token; `None` where it is wrong.
     pub(super) fn log_in(&self, given: &str) -> Option<String> {
         let token = self.token.as_ref().filter(|token| token.is(given.trim()))?;
-        Some(format!(
-            "{}={}; Path=/; HttpOnly; SameSite=Strict; Max-Age={STAY}",
-            self.cookie, token.cookie
-        ))
+        Some(format!("{}={}; Path=/; HttpOnly; SameSite=Strict; Max-Age={STAY}", self.cookie, token.cookie))
     }
 
     /// The cookie that takes the other one away.
@@ -190,7 +187,9 @@ mod tests {
         }
         assert!(access.log_in("0123456789abcdeF").is_none());
         let cookie = access.log_in("0123456789abcdef").unwrap();
-        assert!(cookie.contains("HttpOnly") && cookie.contains("SameSite=Strict") && !cookie.contains("cdef;"));
+        assert!(
+            cookie.contains("HttpOnly") && cookie.contains("SameSite=Strict") && !cookie.contains("cdef;")
+        );
         let pair = cookie.split(';').next().unwrap();
         assert_eq!(check(&[("cookie", &format!("other=1; {pair}"))]), Ok(()));
         assert_eq!(check(&[("cookie", "a=b"), ("cookie", pair)]), Ok(()));
@@ -204,11 +203,16 @@ mod tests {
         for host in ["localhost", "localhost:9000", "127.0.0.1:8590", "[::1]:8590", "LOCALHOST", "::1"] {
             assert_eq!(access.check(None, &headers(&[("host", host)])), Ok(()), "{host}");
         }
-        for host in ["evil.example", "evil.example:8590", "localhost.evil.example", "127.0.0.1.evil.example", ""] {
+        for host in
+            ["evil.example", "evil.example:8590", "localhost.evil.example", "127.0.0.1.evil.example", ""]
+        {
             assert_eq!(access.check(None, &headers(&[("host", host)])), Err(Refused::Host), "{host}");
         }
         assert_eq!(access.check(None, &headers(&[])), Err(Refused::Host));
-        assert_eq!(access.check(Some("evil.example"), &headers(&[("host", "localhost")])), Err(Refused::Host));
+        assert_eq!(
+            access.check(Some("evil.example"), &headers(&[("host", "localhost")])),
+            Err(Refused::Host)
+        );
         assert!(access.log_in("").is_none());
     }
 

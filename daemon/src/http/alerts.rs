@@ -164,9 +164,13 @@ mod tests {
         let list = alerts.list(clips.path());
         assert_eq!(list[0]["incident"], "8");
         assert_eq!(list[1]["clip"], Value::Null, "still being written");
-        alerts.add(Step { reason: Some("the source was lost".into()), ..step(7, Change::End, 0.2, 3_000_000) });
+        alerts
+            .add(Step { reason: Some("the source was lost".into()), ..step(7, Change::End, 0.2, 3_000_000) });
         let seven = &alerts.list(clips.path())[1];
-        assert_eq!((&seven["begin"], &seven["last"], &seven["ended"]), (&json!(1000), &json!(3000), &json!(true)));
+        assert_eq!(
+            (&seven["begin"], &seven["last"], &seven["ended"]),
+            (&json!(1000), &json!(3000), &json!(true))
+        );
         assert_eq!((&seven["severity"], &seven["score"]), (&json!("high"), &json!(0.9f32)));
         assert_eq!(seven["reason"], "the source was lost");
         assert_eq!(seven["snapshot"], "/clips/gate/7.jpg");
@@ -182,7 +186,8 @@ mod tests {
             alerts.add(step(id, Change::Begin, 0.5, id));
         }
         let list = alerts.list(Path::new("/nonexistent"));
-        let ids: Vec<&str> = list.as_array().unwrap().iter().filter_map(|it| it["incident"].as_str()).collect();
+        let ids: Vec<&str> =
+            list.as_array().unwrap().iter().filter_map(|it| it["incident"].as_str()).collect();
         assert_eq!(ids.len(), KEPT);
         assert!(ids.contains(&"1") && !ids.contains(&"2"), "2 was over");
         alerts.add(step(500, Change::Begin, 0.5, 500));

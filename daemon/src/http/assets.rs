@@ -55,7 +55,11 @@ pub(super) fn is_open(path: &str) -> bool {
 
 /// The login form. `again`: the token was wrong.
 pub(super) fn login(status: StatusCode, again: bool) -> Answer {
-    let problem = if again { "<p class=\"problem\" id=\"problem\" role=\"alert\">That is not the token.</p>" } else { "" };
+    let problem = if again {
+        "<p class=\"problem\" id=\"problem\" role=\"alert\">That is not the token.</p>"
+    } else {
+        ""
+    };
     let described = if again { " aria-invalid=\"true\" aria-describedby=\"problem\"" } else { "" };
     let text = LOGIN.replace("<!--problem-->", problem).replace(" data-problem", described);
     answer::bytes(status, HTML, text)
@@ -68,13 +72,19 @@ mod tests {
     #[test]
     fn nothing_comes_from_elsewhere_and_nothing_is_inline() {
         for (path, text) in ASSETS.iter().map(|asset| (asset.path, asset.text)).chain([("/login", LOGIN)]) {
-            for banned in ["http://", "https://", "//cdn", "<style", " style=", " onclick=", "javascript:", "@import"] {
+            for banned in
+                ["http://", "https://", "//cdn", "<style", " style=", " onclick=", "javascript:", "@import"]
+            {
                 let known = ["http://www.w3.org/2000/svg"];
                 let text = known.iter().fold(text.to_owned(), |text, known| text.replace(known, ""));
                 assert!(!text.contains(banned), "{path} has {banned}");
             }
             for script in text.split("<script").skip(1) {
-                assert!(script.trim_start().starts_with("src=\"/") || script.starts_with(" type=\"module\" src=\"/"), "{path}");
+                assert!(
+                    script.trim_start().starts_with("src=\"/")
+                        || script.starts_with(" type=\"module\" src=\"/"),
+                    "{path}"
+                );
             }
             for banned in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("] {
                 assert!(!text.contains(banned), "{path}: {banned} would run what a name or an error holds");

@@ -36,7 +36,8 @@ pub(super) async fn send(clips: &Path, stream: &str, file: &str, headers: &Heade
         return gone();
     }
     let length = known.len();
-    let written = known.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
+    let written =
+        known.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
     let tag = format!("\"{length:x}-{:x}\"", written.as_micros());
     let text = |name| headers.get(name).and_then(|value: &header::HeaderValue| value.to_str().ok());
     if text(header::IF_NONE_MATCH) == Some(&tag) {
@@ -74,7 +75,8 @@ fn dressed(mut answer: Answer, tag: &str) -> Answer {
 /// What a recording of this name holds; `None`: no recording has such a name.
 fn kind(stream: &str, file: &str) -> Option<&'static str> {
     let (incident, ending) = file.split_once('.')?;
-    let number = !incident.is_empty() && incident.len() <= 20 && incident.bytes().all(|byte| byte.is_ascii_digit());
+    let number =
+        !incident.is_empty() && incident.len() <= 20 && incident.bytes().all(|byte| byte.is_ascii_digit());
     match ending {
         _ if !number || !is_name(stream) => None,
         "jpg" => Some("image/jpeg"),

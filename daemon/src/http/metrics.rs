@@ -12,9 +12,8 @@ use crate::telemetry::{Histogram, Labels, Metric, Registry};
 /// Upper bounds of the buckets, seconds: 2^-20, 1.5 × 2^-20, 2^-19, ... 2^5. Each is a border of the histogram's own
 /// buckets too, so that the counts are exact.
 static BOUNDS: LazyLock<Vec<f64>> = LazyLock::new(|| {
-    let mut bounds: Vec<f64> = (-20..5)
-        .flat_map(|exponent| [2f64.powi(exponent), 1.5 * 2f64.powi(exponent)])
-        .collect();
+    let mut bounds: Vec<f64> =
+        (-20..5).flat_map(|exponent| [2f64.powi(exponent), 1.5 * 2f64.powi(exponent)]).collect();
     bounds.push(2f64.powi(5));
     bounds
 });

@@ -24,10 +24,12 @@ pub(super) fn ready(status: &Value) -> (bool, Value) {
     let broker = mqtt["state"].as_str().unwrap_or("unknown");
     if !matches!(broker, "connected" | "off") {
         let error = mqtt["error"].as_str().map(|error| format!(": {error}")).unwrap_or_default();
-        reasons.push(format!("the broker {} is {broker}{error}", mqtt["broker"].as_str().unwrap_or_default()));
+        reasons
+            .push(format!("the broker {} is {broker}{error}", mqtt["broker"].as_str().unwrap_or_default()));
     }
     let ready = reasons.is_empty();
-    let body = json!({ "ready": ready, "reasons": reasons, "waiting": waiting, "streams": streams, "mqtt": broker });
+    let body =
+        json!({ "ready": ready, "reasons": reasons, "waiting": waiting, "streams": streams, "mqtt": broker });
     (ready, body)
 }
 

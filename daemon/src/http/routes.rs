@@ -66,7 +66,9 @@ impl<'a> Route<'a> {
             _ => {
                 let parts: Vec<&str> = path.split('/').collect();
                 match parts[..] {
-                    ["", "api", "streams", name, "thumbnail.jpg"] if files::is_name(name) => Self::Thumbnail(name),
+                    ["", "api", "streams", name, "thumbnail.jpg"] if files::is_name(name) => {
+                        Self::Thumbnail(name)
+                    }
                     ["", "clips", stream, file] => Self::Clip(stream, file),
                     _ => Self::None,
                 }
@@ -126,28 +128,33 @@ impl Context {
         let answer = self.decide(route, &path, request).await;
         let code = answer.status();
         let registry = self.registry();
-        registry.histogram("http_request_seconds", &[("route", route.name())]).record_duration(started.elapsed());
+        registry
+            .histogram("http_request_seconds", &[("route", route.name())])
+            .record_duration(started.elapsed());
         registry.counter("http_requests_total", &[("code", code.as_str()), ("route", route.name())]).inc();
         answer
     }
 
     async fn decide(&self, route: Route<'_>, path: &str, request: Request<Incoming>) -> Answer {
         if !route.takes(request.method()) {
-            let mut answer = answer::error(StatusCode::METHOD_NOT_ALLOWED, "this method is not for this address");
+            let mut answer =
+                answer::error(StatusCode::METHOD_NOT_ALLOWED, "this method is not for this address");
             answer::set(&mut answer, header::ALLOW, route.methods());
             return answer;
         }
         // Alive or not is no secret, and whoever watches over the daemon need not have the token.
-        let open = route == Route::Health || (self.access.has_token() && (route == Route::Login || assets::is_open(path)));
+        let open = route == Route::Health
+            || (self.access.has_token() && (route == Route::Login || assets::is_open(path)));
         if !open && let Err(refused) = self.access.check(request.uri().host(), request.headers()) {
             return self.refuse(refused, route, path);
         }
         match route {
             Route::Health => match self.source.alive() {
                 Ok(()) => answer::value(StatusCode::OK, &json!({ "alive": true })),
-                Err(why) => {
-                    answer::value(StatusCode::SERVICE_UNAVAILABLE, &json!({ "alive": false, "reasons": [why] }))
-                }
+                Err(why) => answer::value(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    &json!({ "alive": false, "reasons": [why] }),
+                ),
             },
             Route::Ready => match self.ask(|source| source.status()).await {
                 Ok(status) => {
@@ -236,7 +243,10 @@ impl Context {
         match tokio::time::timeout(SOON, asked).await {
             Ok(Some(answer)) => Ok(answer),
             Ok(None) => Err(answer::error(StatusCode::INTERNAL_SERVER_ERROR, "internal error; see the log")),
-            Err(_) => Err(answer::error(StatusCode::SERVICE_UNAVAILABLE, "the daemon is busy: it did not answer in time")),
+            Err(_) => Err(answer::error(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the daemon is busy: it did not answer in time",
+            )),
         }
     }
 

@@ -87,7 +87,8 @@ impl Series {
                 }
                 Metric::Histogram(histogram) => {
                     let counts = histogram.counts();
-                    let came = before.as_ref().and_then(|before| Some(counts.since(before.histograms.get(&key)?)));
+                    let came =
+                        before.as_ref().and_then(|before| Some(counts.since(before.histograms.get(&key)?)));
                     for (figure, q) in figures.into_iter().zip([0.5, 0.99]) {
                         put(figure, came.as_ref().and_then(|came| came.quantile(q)).map(|time| time * 1e3));
                     }

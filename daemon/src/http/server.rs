@@ -122,7 +122,10 @@ async fn serve(page: &Page, source: &Arc<dyn Source>, setup: Setup, done: Cancel
             Err(why) => why,
         };
         if said.as_ref() != Some(&why) {
-            tracing::error!(error = why, "the status page and the metrics are not served; the daemon runs on");
+            tracing::error!(
+                error = why,
+                "the status page and the metrics are not served; the daemon runs on"
+            );
         }
         page.set_status(HttpState::Failed, &http, http.token_file.is_some(), Some(why.clone()));
         said = Some(why);
@@ -146,7 +149,7 @@ async fn accept(listener: &TcpListener, context: Arc<Context>, page: &Page, done
     let open = registry.gauge("http_connections", &[]);
     let refused = registry.counter("http_connections_refused_total", &[]);
     // There from the start, so that its first step can be seen.
-    registry.counter("http_logins_refused_total", &[]);
+    let _ = registry.counter("http_logins_refused_total", &[]);
     let mut tasks = JoinSet::new();
     let mut clients: HashMap<Id, Client> = HashMap::new();
     let mut number = 0;

@@ -100,7 +100,8 @@ struct Reply {
 
 impl Reply {
     fn header(&self, name: &str) -> Option<&str> {
-        let line = self.head.lines().find(|line| line.to_ascii_lowercase().starts_with(&format!("{name}:")))?;
+        let line =
+            self.head.lines().find(|line| line.to_ascii_lowercase().starts_with(&format!("{name}:")))?;
         line.split_once(':').map(|(_, value)| value.trim())
     }
 
@@ -169,7 +170,8 @@ async fn every_address_answers_in_its_kind() {
     }
     let head = rig.ask(&format!("HEAD / HTTP/1.1\r\nHost: {}", rig.address)).await;
     assert!(head.status == 200 && head.body.is_empty() && head.header("content-length") != Some("0"));
-    let post = rig.ask(&format!("POST /api/status HTTP/1.1\r\nHost: {}\r\nContent-Length: 0", rig.address)).await;
+    let post =
+        rig.ask(&format!("POST /api/status HTTP/1.1\r\nHost: {}\r\nContent-Length: 0", rig.address)).await;
     assert_eq!((post.status, post.header("allow")), (405, Some("GET, HEAD")));
 
     rig.daemon.hangs.store(true, Ordering::Relaxed);
@@ -225,7 +227,11 @@ async fn a_token_opens_the_page_for_programs_and_browsers() {
         send(rig.address, &request).await
     };
     let wrong = log_in("token=nonsense", "").await;
-    assert!(wrong.status == 401 && wrong.text().contains("role=\"alert\"") && wrong.header("set-cookie").is_none());
+    assert!(
+        wrong.status == 401
+            && wrong.text().contains("role=\"alert\"")
+            && wrong.header("set-cookie").is_none()
+    );
     let form = format!("token={}", token.replace(' ', "+"));
     assert_eq!(log_in(&form, "\r\nOrigin: http://evil.example").await.status, 403);
     assert_eq!(log_in(&format!("token={}", "x".repeat(9000)), "").await.status, 413);
@@ -294,7 +300,8 @@ async fn clients_that_say_nothing_block_nobody() {
     let gone = tokio::time::timeout(SOON, first.read(&mut [0; 64])).await;
     assert!(matches!(gone, Ok(Ok(0) | Err(_))), "{gone:?}");
     let text = rig.get("/metrics", &[]).await;
-    let refused = text.text().lines().find(|line| line.starts_with("watchpost_http_connections_refused_total"));
+    let refused =
+        text.text().lines().find(|line| line.starts_with("watchpost_http_connections_refused_total"));
     assert!(refused.unwrap().rsplit(' ').next().unwrap().parse::<u64>().unwrap() >= 72, "{refused:?}");
     // And the last one after the time that a client has.
     let mut last = silent.pop().unwrap();
@@ -327,7 +334,8 @@ async fn recordings_are_sent_whole_and_in_parts() {
     let outside = rig.get("/clips/gate/77.mp4", &["Range: bytes=200000-"]).await;
     assert_eq!((outside.status, outside.header("content-range")), (416, Some("bytes */200000")));
     assert_eq!(rig.get("/clips/gate/77.mp4", &[&format!("If-None-Match: {tag}")]).await.status, 304);
-    for path in ["/clips/gate/78.mp4", "/clips/gate/notes.txt", "/clips/gate/", "/clips/gate/../gate/77.mp4"] {
+    for path in ["/clips/gate/78.mp4", "/clips/gate/notes.txt", "/clips/gate/", "/clips/gate/../gate/77.mp4"]
+    {
         assert_eq!(rig.get(path, &[]).await.status, 404, "{path}");
     }
     rig.server.stop().await;

@@ -154,7 +154,14 @@ mod tests {
     use super::*;
 
     fn arguments() -> DemoArgs {
-        DemoArgs { seed: None, source: None, seconds: None, mqtt_port: 21883, rtsp_port: 28554, http_port: 28590 }
+        DemoArgs {
+            seed: None,
+            source: None,
+            seconds: None,
+            mqtt_port: 21883,
+            rtsp_port: 28554,
+            http_port: 28590,
+        }
     }
 
     #[test]

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::live::Live;
-use super::observe::Observers;
 use super::messages::{BoxState, BoxStatus, BoxStatusMessage, Id, OutboxReport, Timestamp};
+use super::observe::Observers;
 use super::outbox::Outbox;
 use super::settings::{Destination, PublishSettings};
 use crate::telemetry::{Counter, Gauge, Registry};

@@ -163,11 +163,17 @@ mod tests {
             Some(Value::Gauge(value)) => value,
             other => panic!("{name}: {other:?}"),
         };
-        assert!(value("box_memory_used_bytes") > 1e6 && value("box_memory_size_bytes") > value("box_memory_used_bytes"));
+        assert!(
+            value("box_memory_used_bytes") > 1e6
+                && value("box_memory_size_bytes") > value("box_memory_used_bytes")
+        );
         assert!(value("box_disk_size_bytes") >= value("box_disk_free_bytes"));
         assert!(value("daemon_memory_bytes") > 1e6);
         assert!(value("daemon_threads") >= 1.0 && value("daemon_open_files") >= 3.0);
         assert!(value("daemon_cpu_ratio") > 0.0);
-        assert_eq!(registry.value("build_info", &[("version", env!("CARGO_PKG_VERSION"))]), Some(Value::Gauge(1.0)));
+        assert_eq!(
+            registry.value("build_info", &[("version", env!("CARGO_PKG_VERSION"))]),
+            Some(Value::Gauge(1.0))
+        );
     }
 }

@@ -133,15 +133,33 @@ mod tests {
         }
         for Described { name, kind, help } in CATALOGUE {
             assert!(name.chars().all(|c| c.is_ascii_lowercase() || c == '_'), "{name}");
-            assert_eq!(*kind == Kind::Counter, name.ends_with("_total"), "{name}: only counters end in _total");
+            assert_eq!(
+                *kind == Kind::Counter,
+                name.ends_with("_total"),
+                "{name}: only counters end in _total"
+            );
             assert!(*kind != Kind::Histogram || name.ends_with("_seconds"), "{name}: times are in seconds");
-            for unit in ["_ms", "_millis", "_micros", "_percent", "_kb", "_mb", "_kib", "_mib", "_count", "_sum"] {
+            for unit in
+                ["_ms", "_millis", "_micros", "_percent", "_kb", "_mb", "_kib", "_mib", "_count", "_sum"]
+            {
                 assert!(!name.ends_with(unit), "{name}: not a base unit, or a name that is taken");
             }
             assert!(help.len() > 10 && !help.ends_with('.') && !help.contains('\n'), "{name}: {help}");
             assert_eq!(describe(name).map(|found| found.name), Some(*name));
         }
         assert!(describe("no_such").is_none());
+    }
+
+    #[test]
+    fn every_metric_is_documented_and_every_documented_one_exists() {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/http.md");
+        let text = std::fs::read_to_string(file).unwrap();
+        let documented: Vec<&str> = text.lines().filter(|line| line.starts_with("| `watchpost_")).collect();
+        let known: Vec<String> = CATALOGUE
+            .iter()
+            .map(|it| format!("| `watchpost_{}` | {} | {} |", it.name, format!("{:?}", it.kind).to_lowercase(), it.help))
+            .collect();
+        assert_eq!(documented, known);
     }
 
     /// Every name that is handed to a registry anywhere in the sources is in the list, as that kind.
@@ -171,7 +189,8 @@ mod tests {
                 ] {
                     for rest in squeezed.split(call).skip(1) {
                         let name = rest.split('"').next().unwrap_or_default();
-                        let name = if call.ends_with("gpu_") { format!("gpu_{name}") } else { name.to_owned() };
+                        let name =
+                            if call.ends_with("gpu_") { format!("gpu_{name}") } else { name.to_owned() };
                         found += 1;
                         if describe(&name).is_none_or(|described| described.kind != kind) {
                             wrong.push(format!("{}: {name} as {kind:?}", path.display()));

@@ -30,7 +30,11 @@ fn page(settings: &Settings, daemon: bool) -> Finding {
         return Finding::good(what, "none: http.listen is off");
     };
     if let Err(error) = crate::http::check(&settings.http) {
-        return Finding::limited(what, error, "write the token into the file, and let the daemon's user read it");
+        return Finding::limited(
+            what,
+            error,
+            "write the token into the file, and let the daemon's user read it",
+        );
     }
     if daemon {
         return Finding::good(what, format!("of the running daemon, at {url}"));
