@@ -2,7 +2,7 @@
 //!
 //! In: an address, a request. Out: the answer. Each request has a connection of its own, closed when this returns.
 
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 

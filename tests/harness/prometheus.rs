@@ -73,17 +73,16 @@ impl Prometheus {
         result["value"][1].as_str().and_then(|number| number.parse().ok()).unwrap_or(f64::NAN)
     }
 
-    /// Waits until a query has a result that is `right`, and gives all of it.
+    /// Waits until a query has a result that is `right`.
     ///
     /// # Panics
     /// Where it does not within `PATIENCE`.
-    #[must_use]
-    pub fn wait(&self, expression: &str, right: impl Fn(&[Value]) -> bool) -> Vec<Value> {
+    pub fn wait(&self, expression: &str, right: impl Fn(&[Value]) -> bool) {
         let until = Instant::now() + PATIENCE;
         loop {
             let result = self.query(expression).unwrap();
             if right(&result) {
-                return result;
+                return;
             }
             let target = || {
                 http::get(self.port, "/api/v1/targets").unwrap().json()["data"]["activeTargets"][0]

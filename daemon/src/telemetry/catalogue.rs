@@ -157,7 +157,14 @@ mod tests {
         let documented: Vec<&str> = text.lines().filter(|line| line.starts_with("| `watchpost_")).collect();
         let known: Vec<String> = CATALOGUE
             .iter()
-            .map(|it| format!("| `watchpost_{}` | {} | {} |", it.name, format!("{:?}", it.kind).to_lowercase(), it.help))
+            .map(|it| {
+                format!(
+                    "| `watchpost_{}` | {} | {} |",
+                    it.name,
+                    format!("{:?}", it.kind).to_lowercase(),
+                    it.help
+                )
+            })
             .collect();
         assert_eq!(documented, known);
     }
@@ -187,6 +194,10 @@ mod tests {
                     (".histogram(\"", Kind::Histogram),
                     ("set(\"gpu_", Kind::Gauge),
                 ] {
+                    // The GPUs' watch has a closure of its own for this.
+                    if call.ends_with("gpu_") && !path.ends_with("gpu/watch.rs") {
+                        continue;
+                    }
                     for rest in squeezed.split(call).skip(1) {
                         let name = rest.split('"').next().unwrap_or_default();
                         let name =
