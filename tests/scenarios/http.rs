@@ -221,21 +221,25 @@ fn metrics_agree_with_promtool_and_with_our_own_rules() {
 
 #[test]
 fn the_demo_says_where_its_page_is() {
+    let folder = tempfile::tempdir().unwrap();
     let mut child = std::process::Command::new(binary())
-        .args(["demo", "--seconds", "25", "--http-port", &free_port().to_string()])
+        .args(["demo", "--seconds", "300", "--http-port", &free_port().to_string()])
         .args(["--mqtt-port", &free_port().to_string(), "--rtsp-port", &free_port().to_string()])
-        .env("XDG_CACHE_HOME", tempfile::tempdir().unwrap().path())
+        .env("XDG_CACHE_HOME", folder.path())
         .env("WATCHPOST_SHARE", e2e::daemon::dist())
         .stdout(std::process::Stdio::piped())
         .stderr(std::process::Stdio::null())
         .spawn()
         .unwrap();
-    let lines = std::io::BufRead::lines(std::io::BufReader::new(child.stdout.take().unwrap()));
-    let line = lines.map_while(Result::ok).find(|line| line.starts_with("  page "));
+    // Kept open to the end: the demo goes on talking.
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stdout.take().unwrap()));
+    let line = lines.by_ref().map_while(Result::ok).find(|line| line.starts_with("  page "));
     let line = line.expect("a line about the page");
     let port: u16 = line.rsplit(':').next().unwrap().trim_end_matches('/').parse().unwrap();
     let page = get(port, "/api/status").unwrap();
     assert_eq!(page.json()["box"], "demo");
-    child.kill().unwrap();
-    child.wait().unwrap();
+    // Its broker is a process of its own, and ends with it.
+    let id = rustix::process::Pid::from_raw(child.id().cast_signed()).unwrap();
+    rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
+    assert!(child.wait().unwrap().success());
 }
