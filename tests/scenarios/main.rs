@@ -11,6 +11,7 @@ mod cuda;
 mod doctor;
 mod golden;
 mod gpu_figures;
+mod homeassistant;
 mod http;
 mod infer;
 mod ingest;

@@ -25,8 +25,9 @@ use crate::plugins::{Compiler, Host, HostOptions};
 use crate::publish::messages::Timestamp;
 use crate::publish::{PublishHandle, PublishSettings, Publisher};
 use crate::service::crash::Crashes;
-use crate::service::{Notifier, Signal, Signals, Vitals};
+use crate::service::{Notifier, Signal, Signals, Vitals, Watchdog};
 use crate::telemetry::Registry;
+use crate::telemetry::progress::{Progress, Who, Work};
 
 /// How long stopping may wait for the broker to take what is left.
 const FLUSH: Duration = Duration::from_secs(5);
@@ -49,6 +50,8 @@ pub(super) struct Core {
     pub(super) pulse: Pulse,
     pub(super) vitals: Arc<Vitals>,
     pub(super) since: Timestamp,
+    /// Who has what in hand.
+    pub(super) progress: Progress,
 }
 
 impl Core {
@@ -71,11 +74,18 @@ pub(super) async fn serve(
 ) -> anyhow::Result<()> {
     let mut signals = Signals::new().context("signals cannot be handled")?;
     prepare(&settings)?;
+    let registry = Registry::new();
+    let progress = registry.progress().clone();
+    let notifier = Notifier::new();
+    // Until the end: stopping, too, is watched.
+    let _watchdog =
+        Watchdog::start(notifier.clone(), progress.clone()).context("no thread for the watchdog")?;
+    let turns = progress.worker(Who::named("the control loop"));
+    turns.begin(Work::Open);
     // Before the plugin engine: its handlers of traps must come first, and they do when they are installed last.
     let (crashes, before) = Crashes::start(&settings.paths.state.join("crashes"))?;
     let crashes = Arc::new(crashes);
     crate::pipeline::announce(&before);
-    let registry = Registry::new();
     let box_ = settings.box_.name.clone();
     let publishing = PublishSettings::new(&settings.mqtt, &box_, &settings.paths.state)?;
     let mut publisher = Publisher::start(publishing, &registry, &tokio::runtime::Handle::current())?;
@@ -105,6 +115,7 @@ pub(super) async fn serve(
         pulse: Pulse::new(),
         vitals: Arc::new(Vitals::new(&registry, settings.paths.state.clone())),
         since: Timestamp::now(),
+        progress,
     });
     let handler = Arc::new(Handler(Arc::clone(&core)));
     let control = Server::start(
@@ -113,15 +124,15 @@ pub(super) async fn serve(
         &tokio::runtime::Handle::current(),
     )?;
     let web = PageServer::start(&page, Arc::new(Web(Arc::clone(&core))), &tokio::runtime::Handle::current());
-    let notifier = Notifier::new();
     let requests = publisher.requests();
     core.supervisor.apply(&settings);
 
-    let duties = Duties::new(Arc::clone(&core), notifier.clone(), lane, ready);
+    let duties = Duties::new(Arc::clone(&core), notifier.clone(), turns.clone(), lane, ready);
     let lost = work(&core, duties, requests, &mut signals, until).await;
 
     // In reverse: nothing new is asked for, streams end and finalise, then what they spoke through.
     notifier.stopping();
+    turns.begin(Work::Stop);
     tracing::info!("stopping");
     control.stop().await;
     web.stop().await;
@@ -180,7 +191,7 @@ async fn work<R: FnOnce()>(
                     return Some(error);
                 }
             }
-            request = receive(&mut requests) => {
+            request = receive(&mut requests), if duties.have_room() => {
                 let core = Arc::clone(core);
                 // Commands wait for their stream; the loop does not.
                 duties.spawn(move || super::handler::answer(&core, request));
@@ -216,14 +227,14 @@ async fn receive(requests: &mut Option<mpsc::Receiver<crate::publish::Request>>)
     std::future::pending().await
 }
 
-/// Makes the folders, and says clearly which one cannot be used.
+/// Makes the folders, and says clearly which one cannot be used; a newer daemon's state is refused.
 fn prepare(settings: &Settings) -> anyhow::Result<()> {
     let paths = &settings.paths;
     for (key, folder) in [("state", &paths.state), ("cache", &paths.cache), ("run", &paths.run)] {
         std::fs::create_dir_all(folder)
             .with_context(|| format!("paths.{key} = {}: the folder cannot be made", folder.display()))?;
     }
-    Ok(())
+    Ok(crate::service::state::claim(&paths.state)?)
 }
 
 /// The GPUs' figures for telemetry and status; not where the configuration leaves the GPU alone.

@@ -25,6 +25,7 @@ use crate::ingest::{Source, SourceSpec};
 use crate::publish::messages::Labels;
 use crate::scene::SceneSpec;
 use crate::service::crash::Verdict;
+use crate::telemetry::progress::Pulse;
 
 /// Frames between reader and outputs for each that may wait for models.
 const CREDITS: usize = 4;
@@ -55,6 +56,7 @@ impl BuildError {
 }
 
 /// Builds a stream's worker on this lane, with the models as this lane has them.
+#[allow(clippy::too_many_arguments)]
 pub(super) fn build<L: Lane>(
     lane: L,
     pool: &Pool<L::Tensor>,
@@ -62,6 +64,7 @@ pub(super) fn build<L: Lane>(
     settings: &Stream,
     shared: &Shared,
     status: &SharedStatus,
+    pulse: &Pulse,
     inbox: Sender<Message>,
 ) -> Result<(Worker<L>, Reader), BuildError> {
     let mut models = Vec::new();
@@ -114,6 +117,7 @@ pub(super) fn build<L: Lane>(
             outputs: registry.histogram("stream_outputs_seconds", &labelled),
             latency: registry.histogram("stream_latency_seconds", &labelled),
             left_out: left_out.clone(),
+            pulse: pulse.clone(),
         },
     );
     let stream_models = StreamModels::new(&lane, models, inbox.clone())?;
@@ -129,7 +133,7 @@ pub(super) fn build<L: Lane>(
     };
     // A live stream's frames go on to plugins and outputs while models lag: they need room behind those in flight.
     let credits = Credits::new(settings.in_flight * CREDITS);
-    let reader = Reader::start(name, source, inbox, Arc::clone(&credits), left_out)?;
+    let reader = Reader::start(name, source, inbox, Arc::clone(&credits), left_out, registry.progress())?;
     let worker = Worker {
         name: Arc::clone(name),
         models: stream_models,
@@ -144,6 +148,7 @@ pub(super) fn build<L: Lane>(
             preprocess: registry.histogram("stream_preprocess_seconds", &labelled),
             failures: registry.counter("stream_model_failures_total", &labelled),
             in_flight: registry.gauge("stream_in_flight_frames", &labelled),
+            pulse: pulse.clone(),
         },
         live: scene,
         started: false,

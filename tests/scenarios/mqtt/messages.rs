@@ -13,7 +13,7 @@ use watchpost::publish::messages::{
     OutputState, OutputStatus, PluginInstance, PluginState, PluginStatus, StreamState, StreamStatus,
     Timestamp,
 };
-use watchpost::publish::{Action, Request, Target};
+use watchpost::publish::{Action, Facts, Request, Rule, Target};
 
 use super::support::{Box, event, mqtt};
 
@@ -62,6 +62,11 @@ fn publish_all(box_: &Box) {
             }),
         }],
         problems: Vec::new(),
+    });
+    let rule = Rule { entry: "fights".into(), kinds: vec!["violence".into()] };
+    box_.handle.announce(Facts {
+        streams: BTreeMap::from([("entrance".to_owned(), vec![rule])]),
+        ..Facts::default()
     });
     let rect = Rect { x: 1.26, y: 2.0, width: 30.5, height: 40.0 };
     let mut objects = Objects::default();
