@@ -14,6 +14,7 @@ mod plugin_keys;
 mod plugin_list;
 mod reload;
 mod status_line;
+mod web;
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;

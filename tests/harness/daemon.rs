@@ -229,6 +229,10 @@ fn write_config(folder: &Path, config: &str) -> PathBuf {
         "[paths]\nstate = \"{here}/state\"\ncache = \"{here}/cache\"\nrun = \"{here}/run\"\n\
          plugins = [\"{dist}/plugins\", \"{here}/plugins\"]\nmodels = [\"{dist}/models\"]\n"
     );
+    // Daemons of several tests would share the page's port: only who asks for the page has one.
+    let page =
+        if config.contains("http.") || config.contains("[http]") { "" } else { "[http]\nlisten = \"off\"\n" };
+    let paths = paths + page;
     std::fs::create_dir_all(folder.join("conf.d")).unwrap();
     std::fs::write(folder.join("conf.d/00-paths.toml"), paths).unwrap();
     let file = folder.join("watchpost.toml");

@@ -12,6 +12,7 @@ mod doctor;
 mod golden;
 mod gpu_figures;
 mod homeassistant;
+mod http;
 mod infer;
 mod ingest;
 mod main_job;

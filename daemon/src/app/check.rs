@@ -33,6 +33,8 @@ pub(super) fn run(settings: &Settings, missing: &[Problem]) -> anyhow::Result<()
             crate::pipeline::check_model(settings, name).map_err(|error| error.to_string()),
         );
     }
+    let page = settings.http.url().unwrap_or_else(|| "off".to_owned());
+    say("status page".to_owned(), crate::http::check(&settings.http).map(|()| page));
     // In a folder of its own: a daemon may be running on the configured one.
     let state = tempfile::tempdir()?;
     let mut paths = settings.paths.clone();

@@ -33,6 +33,7 @@ pub(super) fn apply(core: &Core) -> Result<crate::pipeline::Applied, String> {
     }
     super::plugin_keys::say(&settings, &core.host);
     let applied = core.supervisor.apply(&settings);
+    core.page.configure(&settings.http, &settings.paths.state);
     *current = settings;
     tracing::info!(started = ?applied.started, restarted = ?applied.restarted, stopped = ?applied.stopped,
         untouched = applied.untouched.len(), "configuration reloaded");

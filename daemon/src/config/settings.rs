@@ -3,6 +3,7 @@
 //! Every field has its default here, and its documentation; a test holds the documentation page to them.
 
 mod companions;
+mod http;
 mod output;
 mod plugins;
 
@@ -12,6 +13,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use companions::{HomeAssistant, Onvif};
+pub use http::Http;
 pub use output::{Bitrate, VideoCodec, VideoOutput};
 pub use plugins::{PluginSettings, Recording, TraceSettings};
 
@@ -38,6 +40,8 @@ pub struct Settings {
     pub log: Log,
     /// The RTSP server inside the daemon.
     pub rtsp: RtspServer,
+    /// Health, metrics and the status page.
+    pub http: Http,
     /// Inference.
     pub infer: Infer,
     /// Where GPU runtimes come from.

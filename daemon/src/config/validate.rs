@@ -14,6 +14,9 @@ pub(super) fn validate(settings: &Settings) -> Vec<(String, String)> {
     if settings.rtsp.address.parse::<std::net::IpAddr>().is_err() {
         check.bad("rtsp.address", format!("\"{}\" is no IP address", settings.rtsp.address));
     }
+    if let Some(problem) = settings.http.problem() {
+        check.bad("http.listen", problem);
+    }
     check.limits(&settings.limits);
     if let Some(problem) = settings.runtime.problem() {
         check.bad("runtime.from", problem);

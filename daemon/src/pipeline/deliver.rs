@@ -270,6 +270,7 @@ impl<L: Lane> Delivery<L> {
             _ => 0.0,
         };
         let plugins = self.plugins.as_ref().map(StreamPlugins::status).unwrap_or_default();
+        self.outputs.meter();
         let outputs = self.outputs.status();
         self.thumbnail.rest();
         let mut edges = self.outputs.edges(lane);

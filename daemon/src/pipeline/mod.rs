@@ -18,6 +18,7 @@ pub mod lane;
 mod late;
 pub mod model;
 mod models;
+mod output_meters;
 mod outputs;
 mod overlay;
 mod pool;

@@ -89,7 +89,8 @@ fn a_file_that_is_removed_and_written_anew_is_the_same_plugin_all_along() {
     let end = next.next_multiple_of(40) + 25;
     let given = [given, frames(&mut row, "door", next..end)].concat();
     let steps: Vec<_> = given.iter().flat_map(|given| &given.events).map(|event| &event.event).collect();
-    let ended = steps.iter().find(|event| event.incident == begun.event.incident && event.change == Change::End);
+    let ended =
+        steps.iter().find(|event| event.incident == begun.event.incident && event.change == Change::End);
     assert!(ended.is_some_and(|event| event.data.is_empty()), "{steps:?}");
     assert!(steps.iter().all(|event| !event.data.contains_key("reason")), "{steps:?}");
 
