@@ -16,5 +16,6 @@ mod main_job;
 mod mqtt;
 mod outputs;
 mod plugins;
+mod record;
 mod runtime;
 mod scenes;

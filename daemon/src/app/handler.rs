@@ -68,6 +68,7 @@ fn status_of(core: &Core) -> Value {
         "since": core.since,
         "mqtt": core.publish.status(),
         "gpu": core.gpus.seen(),
+        "record": core.record.status(),
         "models": models.collect::<Vec<_>>(),
         "streams": core.supervisor.report(),
         "plugins": core.host.plugins(),

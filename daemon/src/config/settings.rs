@@ -3,6 +3,7 @@
 //! Every field has its default here, and its documentation; a test holds the documentation page to them.
 
 mod output;
+mod record;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -10,6 +11,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use output::{Bitrate, VideoCodec, VideoOutput};
+pub use record::Record;
 
 use super::origin::Origins;
 
@@ -34,6 +36,8 @@ pub struct Settings {
     pub infer: Infer,
     /// Where GPU runtimes come from.
     pub runtime: super::runtime::RuntimeSource,
+    /// What is recorded of incidents.
+    pub record: Record,
     /// Limits of the plugin host.
     pub limits: Limits,
     /// Models by name.
@@ -77,6 +81,8 @@ pub struct Mqtt {
     pub listen: String,
     /// Bytes of QoS 1 messages that the outbox keeps on disk at most; the oldest go first.
     pub outbox_bytes: u64,
+    /// Publish the newest snapshot of each stream, as a JPEG.
+    pub snapshots: bool,
 }
 
 impl Default for Mqtt {
@@ -92,6 +98,7 @@ impl Default for Mqtt {
             telemetry_interval: 10,
             listen: "127.0.0.1:1883".into(),
             outbox_bytes: 256 << 20,
+            snapshots: false,
         }
     }
 }

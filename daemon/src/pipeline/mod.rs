@@ -22,6 +22,7 @@ mod outputs;
 mod overlay;
 mod pool;
 mod reader;
+mod recording;
 mod sampler;
 mod scene_feed;
 mod serving;

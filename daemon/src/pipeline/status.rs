@@ -23,6 +23,9 @@ pub struct Report {
     pub encoded: u64,
     /// Pictures that were to be encoded and were dropped: an output was away or too slow.
     pub not_encoded: u64,
+    /// Why no clips are recorded of its incidents, where they are of others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub no_clips: Option<String>,
     /// Plugin entries.
     pub plugins: Vec<crate::plugins::EntryStatus>,
 }
@@ -55,6 +58,7 @@ impl SharedStatus {
             dropped: 0,
             encoded: 0,
             not_encoded: 0,
+            no_clips: None,
             plugins: Vec::new(),
         })))
     }

@@ -32,6 +32,8 @@ pub(super) struct Live {
 struct Queues {
     /// By topic: the payload, empty to clear it, and whether it must be sent.
     retained: BTreeMap<String, (Vec<u8>, bool)>,
+    /// Retained too, and sent once: what is large is not worth a second try.
+    pictures: BTreeMap<String, (Vec<u8>, bool)>,
     answers: VecDeque<Message>,
     fleeting: VecDeque<Message>,
     fleeting_bytes: usize,
@@ -57,12 +59,21 @@ impl Live {
         self.ready.notify_one();
     }
 
+    /// Publishes a picture, retained; one that waits is replaced.
+    pub fn picture(&self, topic: String, payload: Vec<u8>) {
+        self.lock().pictures.insert(topic, (payload, true));
+        self.ready.notify_one();
+    }
+
     /// Removes retained messages whose topic begins with `prefix` from the broker.
     pub fn clear(&self, prefix: &str) {
         let mut queues = self.lock();
-        let below = queues.retained.range_mut(prefix.to_owned()..);
-        for (_, message) in below.take_while(|(topic, _)| topic.starts_with(prefix)) {
-            *message = (Vec::new(), true);
+        let Queues { retained, pictures, .. } = &mut *queues;
+        for kind in [retained, pictures] {
+            let below = kind.range_mut(prefix.to_owned()..);
+            for (_, message) in below.take_while(|(topic, _)| topic.starts_with(prefix)) {
+                *message = (Vec::new(), true);
+            }
         }
         drop(queues);
         self.ready.notify_one();
@@ -98,14 +109,11 @@ impl Live {
     }
 
     pub fn next_retained(&self) -> Option<Message> {
-        let mut queues = self.lock();
-        let (topic, message) = queues.retained.iter_mut().find(|(_, (_, due))| *due)?;
-        message.1 = false;
-        let found = (topic.clone(), message.0.clone());
-        if found.1.is_empty() {
-            queues.retained.remove(&found.0);
-        }
-        Some(found)
+        next(&mut self.lock().retained)
+    }
+
+    pub fn next_picture(&self) -> Option<Message> {
+        next(&mut self.lock().pictures)
     }
 
     pub fn next_fleeting(&self) -> Option<Message> {
@@ -121,7 +129,8 @@ impl Live {
         self.dropped.add(queues.fleeting.len() as u64);
         queues.fleeting.clear();
         queues.fleeting_bytes = 0;
-        queues.retained.values_mut().for_each(|(_, due)| *due = true);
+        let Queues { retained, pictures, .. } = &mut *queues;
+        retained.values_mut().chain(pictures.values_mut()).for_each(|(_, due)| *due = true);
     }
 
     /// Whether everything but fleeting messages was handed out.
@@ -129,6 +138,17 @@ impl Live {
         let queues = self.lock();
         queues.answers.is_empty() && queues.retained.values().all(|(_, due)| !due)
     }
+}
+
+/// One that must be sent; one that clears its topic is forgotten then.
+fn next(messages: &mut BTreeMap<String, (Vec<u8>, bool)>) -> Option<Message> {
+    let (topic, message) = messages.iter_mut().find(|(_, (_, due))| *due)?;
+    message.1 = false;
+    let found = (topic.clone(), message.0.clone());
+    if found.1.is_empty() {
+        messages.remove(&found.0);
+    }
+    Some(found)
 }
 
 #[cfg(test)]
@@ -160,6 +180,21 @@ mod tests {
         live.disconnected();
         assert_eq!(text(live.next_retained()), pair("ab", "2"));
         assert!(live.is_drained());
+    }
+
+    #[test]
+    fn of_a_picture_only_the_newest_is_sent_and_goes_with_its_stream() {
+        let live = Live::new(Counter::new());
+        live.picture("a/snapshot".into(), b"1".to_vec());
+        live.picture("a/snapshot".into(), b"2".to_vec());
+        assert_eq!(text(live.next_picture()), pair("a/snapshot", "2"));
+        assert!(live.next_picture().is_none());
+        live.disconnected();
+        assert_eq!(text(live.next_picture()), pair("a/snapshot", "2"));
+        live.clear("a/");
+        assert_eq!(text(live.next_picture()), pair("a/snapshot", ""));
+        live.disconnected();
+        assert!(live.next_picture().is_none());
     }
 
     #[test]

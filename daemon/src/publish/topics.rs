@@ -98,6 +98,12 @@ impl Topics {
         format!("{}/streams/{}/states/{}", self.base, level(stream), level(name))
     }
 
+    /// The newest snapshot of a stream, retained.
+    #[must_use]
+    pub fn snapshot(&self, stream: &str) -> String {
+        format!("{}/streams/{}/snapshot", self.base, level(stream))
+    }
+
     /// Everything of a stream that is retained begins with this.
     #[must_use]
     pub fn stream(&self, stream: &str) -> String {

@@ -49,6 +49,10 @@ fn publish_all(box_: &Box) {
         lane: "cpu: no NVIDIA driver found".into(),
         streams: vec!["entrance".into()],
         plugins: vec!["tracker".into()],
+        record: Some(RecordReport {
+            state: RecordState::Full,
+            error: Some("the disk has 3 MB free".into()),
+        }),
         models: vec![ModelStatus {
             name: "people".into(),
             lane: "cuda".into(),
