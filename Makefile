@@ -4,7 +4,8 @@
 #   make test      all tests
 #   make accept    the acceptance: twenty rendered scenes through the whole daemon (a quarter of an hour)
 #   make bench     the CPU budgets, as ratios measured in one run
-#   make deb       the Debian package: target/deb/watchpost_*.deb
+#   make deb       the Debian package: target/deb/watchpost_*.deb; ARCH=arm64 for that architecture
+#   make test-appliance  the package in a booted Debian, through a user's week (root; part of `make test` there)
 #   make ptx       compile the GPU's kernels again, after a change of daemon/src/gpu/kernels
 #   make gpu-bundle  what tests/gpu/run takes to a machine with a GPU
 #   make lint      rustfmt --check, clippy -D warnings
@@ -32,9 +33,8 @@ MACHINE := $(shell uname -m)
 
 export ORT_DYLIB_PATH := $(CURDIR)/$(ONNXRUNTIME)
 
-PACKAGING := debhelper dpkg-dev lintian lowdown
 
-.PHONY: help setup setup-train build plugins run demo deb test soft-driver ptx gpu-bundle accept bench fmt lint doc audit train clean
+.PHONY: help setup setup-train build plugins run demo deb test test-appliance soft-driver ptx gpu-bundle accept bench fmt lint doc audit train clean
 
 help:
 	@sed -n '/^#   make/s/^# *//p' Makefile
@@ -42,9 +42,7 @@ help:
 ## Set-up
 
 setup: $(ONNXRUNTIME)
-	@missing=""; for p in $(PACKAGES); do dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$p"; done; \
-	if [ -n "$$missing" ]; then echo "installing:$$missing"; \
-	  $(SUDO) apt-get update -q && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$missing; fi
+	@$(call install-missing,$(PACKAGES))
 	@rustup target list --installed | grep -qx wasm32-wasip2 || rustup target add wasm32-wasip2
 	@for c in rustfmt clippy; do rustup component list --installed | grep -q "^$$c" || rustup component add $$c; done
 
@@ -73,9 +71,13 @@ build: plugins
 	@for m in people violence; do mkdir -p $(DIST)/models/$$m; install -m 644 models/$$m/* $(DIST)/models/$$m/; done
 
 # The tools are only for who makes the package.
+PACKAGING := debhelper dpkg-dev lintian lowdown
+install-missing = missing=""; for p in $(1); do dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$p"; done; \
+	if [ -n "$$missing" ]; then echo "installing:$$missing"; $(SUDO) apt-get update -q && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$missing; fi
+
 deb: build
-	@missing=""; for p in $(PACKAGING); do dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$p"; done; \
-	if [ -n "$$missing" ]; then $(SUDO) apt-get update -q && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$missing; fi
+	@$(call install-missing,$(PACKAGING))
+	rm -f target/deb/*.deb
 	packaging/deb
 	lintian --fail-on error,warning target/deb/*.deb
 
@@ -94,6 +96,15 @@ test: build soft-driver
 	$(CARGO) test --release --locked -p e2e --test scenarios -- --test-threads=1
 	$(CARGO) test --release --locked --doc -p watchpost-plugin
 	tests/cuda/check.sh
+	@if [ "$$(id -u)" = 0 ] && grep -qsx ID=debian /etc/os-release || [ "$${WATCHPOST_REQUIRE_DATA:-}" = 1 ]; then $(MAKE) test-appliance; \
+	else echo "SKIPPED test-appliance: needs root on Debian"; fi
+
+# The package in a Debian of its own, booted in namespaces. What is downloaded for it stays below target/appliance.
+test-appliance: deb
+	@[ "$$(id -u)" = 0 ] || { echo "test-appliance needs root: it mounts, and makes namespaces" >&2; exit 1; }
+	@$(call install-missing,debootstrap)
+	tests/appliance/root target/appliance target/deb/*.deb
+	$(CARGO) test --release --locked -p e2e --test scenarios -- --ignored --exact appliance::week::a_users_week --nocapture
 
 # A CUDA driver for tests where there is no GPU: device memory is host memory, everything is counted.
 SOFT_DRIVER := blocks books contexts copies faults fences kernels memory odds pointers ptx settings streams work

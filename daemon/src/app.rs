@@ -3,6 +3,7 @@
 //! In: a command. Out: its end. `daemon` owns every task and thread of the running daemon and drains them in the
 //! reverse of the order in which they were started; jobs own what they open.
 
+mod announce;
 mod check;
 mod client;
 mod daemon;
@@ -11,8 +12,10 @@ mod duties;
 mod handler;
 mod plugin_list;
 mod reload;
+mod status_line;
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::Context;
 
@@ -20,11 +23,15 @@ use crate::cli::{
     BenchCommand, Command, ConfigArgs, DoctorArgs, GpuCommand, ModelCommand, PluginCommand, SceneCommand,
     StatusArgs, StreamArgs,
 };
-use crate::config::{ConfigError, Settings};
+use crate::config::{ConfigError, Problem, Settings};
 use crate::jobs::doctor;
+use crate::service::state::StateError;
 
 /// Exit status for a wrong configuration (sysexits.h, EX_CONFIG).
 const EX_CONFIG: u8 = 78;
+
+/// How long the end waits for what a second signal to stop left behind.
+const LEAVE: Duration = Duration::from_secs(1);
 
 /// Carries a command out.
 ///
@@ -40,30 +47,39 @@ pub fn main(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Run(arguments) => run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
-        Command::Check(arguments) => check::run(&load(&arguments.config)?),
-        Command::Reload(arguments) => client::reload(&load(&arguments.config)?),
+        Command::Check(arguments) => {
+            let (settings, missing) = read(&arguments.config)?;
+            check::run(&settings, &missing)
+        }
+        Command::Reload(arguments) => client::reload(&look_up(&arguments.config)?),
         Command::Doctor(DoctorArgs { config, json }) => doctor(&config.config, json),
         Command::DoctorPart(arguments) => {
             doctor::part(&for_doctor(&arguments.config).0, &arguments);
             Ok(())
         }
-        Command::Status(StatusArgs { config, json }) => client::status(&load(&config.config)?, json),
+        Command::Status(StatusArgs { config, json }) => client::status(&look_up(&config.config)?, json),
         Command::Enable(StreamArgs { config, stream }) => {
-            client::set_enabled(&load(&config.config)?, &stream, true)
+            client::set_enabled(&look_up(&config.config)?, &stream, true)
         }
         Command::Disable(StreamArgs { config, stream }) => {
-            client::set_enabled(&load(&config.config)?, &stream, false)
+            client::set_enabled(&look_up(&config.config)?, &stream, false)
         }
         Command::Scene(SceneCommand::Export(arguments)) => crate::jobs::scene::run(&arguments),
         Command::Plugin(PluginCommand::List { config, json }) => {
-            plugin_list::run(&load(&config.config)?, json)
+            plugin_list::run(&look_up(&config.config)?, json)
+        }
+        Command::Plugin(PluginCommand::Enable { config, name }) => {
+            client::set_plugin_enabled(&load(&config.config)?, &name, true)
+        }
+        Command::Plugin(PluginCommand::Disable { config, name }) => {
+            client::set_plugin_enabled(&load(&config.config)?, &name, false)
         }
         Command::Plugin(PluginCommand::Check(arguments)) => {
             crate::jobs::plugin::check::run(&arguments, &crate::config::settings::Limits::default())
         }
         Command::Plugin(PluginCommand::New(arguments)) => crate::jobs::plugin::new::run(&arguments),
         Command::Plugin(PluginCommand::Command { config, target, name, arguments }) => {
-            client::command(&load(&config.config)?, &target, &name, &arguments)
+            client::command(&look_up(&config.config)?, &target, &name, &arguments)
         }
         Command::Model(ModelCommand::Check { config, mut arguments }) => {
             let settings = load_or_default(config.as_deref())?;
@@ -71,7 +87,7 @@ pub fn main(command: Command) -> anyhow::Result<()> {
             crate::jobs::model::check(&arguments)
         }
         Command::Model(ModelCommand::Engines { config, what }) => {
-            crate::jobs::model::engines::run(&load(&config.config)?, &what)
+            crate::jobs::model::engines::run(&look_up(&config.config)?, &what)
         }
         Command::Runtime(arguments) => {
             let settings = load_or_default(arguments.config.as_deref())?;
@@ -117,21 +133,27 @@ fn only_prints(command: &Command) -> bool {
     }
 }
 
-/// The exit status for an error: 78 where the configuration is wrong, else 1.
+/// The exit status for an error: 78 where the configuration is wrong or the state is a newer daemon's, which no new try
+/// mends; else 1.
 #[must_use]
 pub fn exit_code(error: &anyhow::Error) -> u8 {
-    if error.chain().any(|cause| cause.is::<ConfigError>()) { EX_CONFIG } else { 1 }
+    let newer = |cause: &StateError| matches!(cause, StateError::Newer { .. });
+    let for_good = |cause: &(dyn std::error::Error + 'static)| {
+        cause.is::<ConfigError>() || cause.downcast_ref().is_some_and(newer)
+    };
+    if error.chain().any(for_good) { EX_CONFIG } else { 1 }
 }
 
 fn run(arguments: &ConfigArgs) -> anyhow::Result<()> {
     let settings = load(&arguments.config)?;
     let _logging = crate::service::logging::init(&settings.log.level)?;
-    runtime()?.block_on(daemon::serve(
-        settings,
-        Some(arguments.config.clone()),
-        std::future::pending(),
-        || {},
-    ))
+    let runtime = runtime()?;
+    let config = Some(arguments.config.clone());
+    let outcome = runtime.block_on(daemon::serve(settings, config, std::future::pending(), || {}));
+    crate::service::logging::sum_up(true);
+    // Who was told twice to stop does not wait for what hangs.
+    runtime.shutdown_timeout(LEAVE);
+    outcome
 }
 
 /// A box that has no configuration yet has a doctor all the same.
@@ -142,7 +164,7 @@ fn doctor(file: &Path, json: bool) -> anyhow::Result<()> {
 
 fn for_doctor(file: &Path) -> (Settings, doctor::Given) {
     if file.exists() {
-        return match load(file) {
+        return match look_up(file) {
             Ok(settings) => (settings, doctor::Given::Read),
             Err(error) => (Settings::default(), doctor::Given::Wrong(error)),
         };
@@ -152,13 +174,27 @@ fn for_doctor(file: &Path) -> (Settings, doctor::Given) {
     (settings, doctor::Given::None)
 }
 
-/// Reads the configuration; the shipped plugins and models are added where the folders are left at their defaults.
+/// Reads the configuration for the service, with all of its credentials.
 fn load(file: &Path) -> anyhow::Result<Settings> {
+    let (settings, missing) = read(file)?;
+    if !missing.is_empty() {
+        return Err(ConfigError(missing)).context("the configuration is wrong");
+    }
+    Ok(settings)
+}
+
+/// Reads the configuration for a command: credentials that only the service is given stay as they are written.
+fn look_up(file: &Path) -> anyhow::Result<Settings> {
+    read(file).map(|(settings, _)| settings)
+}
+
+/// Reads the configuration; the shipped plugins and models are added where the folders are left at their defaults.
+fn read(file: &Path) -> anyhow::Result<(Settings, Vec<Problem>)> {
     let loaded = crate::config::load(file).context("the configuration is wrong")?;
     let mut settings = loaded.settings;
     shipped(&mut settings);
     crate::infer::Runtime::look_in(settings.paths.state.join(crate::infer::RUNTIMES));
-    Ok(settings)
+    Ok((settings, loaded.missing))
 }
 
 /// For commands that also work where nothing is configured: the configuration that is named, else the usual one where
@@ -166,8 +202,8 @@ fn load(file: &Path) -> anyhow::Result<Settings> {
 fn load_or_default(file: Option<&Path>) -> anyhow::Result<Settings> {
     let usual = Path::new(crate::cli::CONFIG);
     match file {
-        Some(file) => load(file),
-        None if usual.is_file() => load(usual),
+        Some(file) => look_up(file),
+        None if usual.is_file() => look_up(usual),
         None => {
             let variables = std::env::vars().filter(|(name, _)| name.starts_with("WATCHPOST_")).collect();
             let settings = crate::config::merge(&[], &variables)?;

@@ -147,6 +147,22 @@ pub enum PluginCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Turn a plugin on in all streams, until the next start of the daemon.
+    Enable {
+        /// Which daemon.
+        #[command(flatten)]
+        config: ConfigArgs,
+        /// Name of the plugin, as `watchpost plugin list` shows it.
+        name: String,
+    },
+    /// Turn a plugin off in all streams, until the next start of the daemon; its open incidents end, its state is kept.
+    Disable {
+        /// Which daemon.
+        #[command(flatten)]
+        config: ConfigArgs,
+        /// Name of the plugin, as `watchpost plugin list` shows it.
+        name: String,
+    },
     /// Check a plugin's file: size, imports, description, and a few frames.
     Check(crate::jobs::plugin::CheckArgs),
     /// Write the skeleton of a new plugin.

@@ -21,7 +21,8 @@ fn main() -> ExitCode {
     match watchpost::app::main(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("watchpost: {error:#}");
+            let text = format!("{error:#}");
+            eprintln!("watchpost: {}", watchpost::telemetry::secrets::scrub(&text));
             ExitCode::from(watchpost::app::exit_code(&error))
         }
     }

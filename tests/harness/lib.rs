@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+pub mod appliance;
 pub mod assign;
 pub mod cuda;
 pub mod daemon;

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod accept;
+mod appliance;
 mod bench;
 mod cli;
 mod crash;
@@ -10,6 +11,7 @@ mod cuda;
 mod doctor;
 mod golden;
 mod gpu_figures;
+mod homeassistant;
 mod infer;
 mod ingest;
 mod main_job;

@@ -1,17 +1,23 @@
 //! `watchpost check`: loads what the configuration names, without starting anything.
 //!
-//! In: validated settings. Out: a line for each model, plugin and stream; an error that counts what is wrong.
+//! In: validated settings. Out: a line for each model, plugin and stream; an error that counts what is wrong. Credentials
+//! that only the service is given are named, and not checked.
 
 use std::collections::BTreeSet;
 
 use anyhow::bail;
 
-use crate::config::Settings;
+use crate::config::{Problem, Settings};
 use crate::plugins::{Compiler, Host, HostOptions};
 use crate::telemetry::Registry;
 
-/// Checks models, plugins and sources.
-pub(super) fn run(settings: &Settings) -> anyhow::Result<()> {
+/// Checks state, models, plugins and sources.
+pub(super) fn run(settings: &Settings, missing: &[Problem]) -> anyhow::Result<()> {
+    // Nothing else matters where a newer daemon's state is in the way.
+    crate::service::state::examine(&settings.paths.state)?;
+    for credential in missing {
+        println!("       {credential}");
+    }
     let mut wrong = 0;
     let mut say = |what: String, result: Result<String, String>| match result {
         Ok(fine) => println!("ok     {what}  {fine}"),

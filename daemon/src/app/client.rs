@@ -37,6 +37,12 @@ pub(super) fn set_enabled(settings: &Settings, stream: &str, enabled: bool) -> a
     ask(settings, command, json!({ "stream": stream })).map(drop)
 }
 
+/// `watchpost plugin enable` and `watchpost plugin disable`.
+pub(super) fn set_plugin_enabled(settings: &Settings, plugin: &str, enabled: bool) -> anyhow::Result<()> {
+    let command = if enabled { "enable" } else { "disable" };
+    ask(settings, command, json!({ "plugin": plugin })).map(drop)
+}
+
 /// `watchpost status`.
 pub(super) fn status(settings: &Settings, as_json: bool) -> anyhow::Result<()> {
     let status = ask(settings, "status", Value::Null)?;

@@ -24,8 +24,9 @@ use crate::publish::messages::Timestamp;
 use crate::publish::{PublishHandle, PublishSettings, Publisher};
 use crate::record::{RecordHandle, Recorder};
 use crate::service::crash::Crashes;
-use crate::service::{Notifier, Signal, Signals};
+use crate::service::{Notifier, Signal, Signals, Watchdog};
 use crate::telemetry::Registry;
+use crate::telemetry::progress::{Progress, Who, Work};
 
 /// How long stopping may wait for the broker to take what is left.
 const FLUSH: Duration = Duration::from_secs(5);
@@ -46,6 +47,8 @@ pub(super) struct Core {
     pub(super) gpus: Watch,
     pub(super) record: RecordHandle,
     pub(super) since: Timestamp,
+    /// Who has what in hand.
+    pub(super) progress: Progress,
 }
 
 impl Core {
@@ -68,11 +71,18 @@ pub(super) async fn serve(
 ) -> anyhow::Result<()> {
     let mut signals = Signals::new().context("signals cannot be handled")?;
     prepare(&settings)?;
+    let registry = Registry::new();
+    let progress = registry.progress().clone();
+    let notifier = Notifier::new();
+    // Until the end: stopping, too, is watched.
+    let _watchdog =
+        Watchdog::start(notifier.clone(), progress.clone()).context("no thread for the watchdog")?;
+    let turns = progress.worker(Who::named("the control loop"));
+    turns.begin(Work::Open);
     // Before the plugin engine: its handlers of traps must come first, and they do when they are installed last.
     let (crashes, before) = Crashes::start(&settings.paths.state.join("crashes"))?;
     let crashes = Arc::new(crashes);
     crate::pipeline::announce(&before);
-    let registry = Registry::new();
     let box_ = settings.box_.name.clone();
     let publishing = PublishSettings::new(&settings.mqtt, &box_, &settings.paths.state)?;
     let mut publisher = Publisher::start(publishing, &registry, &tokio::runtime::Handle::current())?;
@@ -100,6 +110,7 @@ pub(super) async fn serve(
         gpus,
         record: recorder.handle(),
         since: Timestamp::now(),
+        progress,
     });
     let handler = Arc::new(Handler(Arc::clone(&core)));
     let control = Server::start(
@@ -107,15 +118,15 @@ pub(super) async fn serve(
         handler,
         &tokio::runtime::Handle::current(),
     )?;
-    let notifier = Notifier::new();
     let requests = publisher.requests();
     core.supervisor.apply(&settings);
 
-    let duties = Duties::new(Arc::clone(&core), notifier.clone(), lane, ready);
+    let duties = Duties::new(Arc::clone(&core), notifier.clone(), turns.clone(), lane, ready);
     let lost = work(&core, duties, requests, &mut signals, until).await;
 
     // In reverse: nothing new is asked for, streams end and finalise, then what they spoke through.
     notifier.stopping();
+    turns.begin(Work::Stop);
     tracing::info!("stopping");
     control.stop().await;
     let stopping = Arc::clone(&core);
@@ -175,7 +186,7 @@ async fn work<R: FnOnce()>(
                     return Some(error);
                 }
             }
-            request = receive(&mut requests) => {
+            request = receive(&mut requests), if duties.have_room() => {
                 let core = Arc::clone(core);
                 // Commands wait for their stream; the loop does not.
                 duties.spawn(move || super::handler::answer(&core, request));
@@ -211,14 +222,14 @@ async fn receive(requests: &mut Option<mpsc::Receiver<crate::publish::Request>>)
     std::future::pending().await
 }
 
-/// Makes the folders, and says clearly which one cannot be used.
+/// Makes the folders, and says clearly which one cannot be used; a newer daemon's state is refused.
 fn prepare(settings: &Settings) -> anyhow::Result<()> {
     let paths = &settings.paths;
     for (key, folder) in [("state", &paths.state), ("cache", &paths.cache), ("run", &paths.run)] {
         std::fs::create_dir_all(folder)
             .with_context(|| format!("paths.{key} = {}: the folder cannot be made", folder.display()))?;
     }
-    Ok(())
+    Ok(crate::service::state::claim(&paths.state)?)
 }
 
 /// The GPUs' figures for telemetry and status; not where the configuration leaves the GPU alone.

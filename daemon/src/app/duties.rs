@@ -1,4 +1,4 @@
-//! What the daemon sees to all the time: readiness, the watchdog, statuses of box and plugins.
+//! What the daemon sees to all the time: readiness, its own turns, statuses of box and plugins.
 //!
 //! In: the state of streams and plugins, looked at four times a second. Out: systemd notifications, retained statuses.
 //! Owned by the control loop; the answers to requests that it starts are joined when it goes.
@@ -10,11 +10,13 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
 use super::daemon::Core;
+use super::status_line::status_line;
 use crate::pipeline::prune_engines;
 use crate::plugins::{EntryStatus, InstanceState, PluginState};
 use crate::publish::messages::{self, BoxStatus, ModelStatus, PluginInstance, PluginStatus, Timestamp};
 use crate::record::{RecordState, RecordStatus};
 use crate::service::Notifier;
+use crate::telemetry::progress::{Pulse, Who, Work};
 
 /// After so long the daemon calls itself ready even if a stream still waits for its first frame.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -23,11 +25,16 @@ const ENGINES: Duration = Duration::from_secs(1800);
 /// How much longer systemd is asked to wait each time, and how often it is asked.
 const EXTENSION: Duration = Duration::from_secs(30);
 const ASKED: Duration = Duration::from_secs(5);
+/// Answers to requests that may be under way at a time; further ones wait with the publisher, which turns away what is
+/// too much for it.
+const ANSWERS: usize = 32;
 
 /// The daemon's standing duties.
 pub(super) struct Duties<R> {
     core: Arc<Core>,
     notifier: Notifier,
+    /// The control loop's, which looks after its duties here: each turn of it is progress.
+    turns: Pulse,
     lane: String,
     started: Instant,
     ready: Option<R>,
@@ -36,32 +43,48 @@ pub(super) struct Duties<R> {
     /// When systemd was asked last to wait longer.
     extended: Option<Instant>,
     answers: JoinSet<()>,
+    /// What `systemctl status` shows.
+    line: String,
     plugins: BTreeMap<String, PluginStatus>,
 }
 
 impl<R: FnOnce()> Duties<R> {
-    pub(super) fn new(core: Arc<Core>, notifier: Notifier, lane: String, ready: R) -> Self {
+    pub(super) fn new(core: Arc<Core>, notifier: Notifier, turns: Pulse, lane: String, ready: R) -> Self {
         Self {
             // Not by a trial, which knows nothing of the box's models.
             prune: core.config.is_some(),
             core,
             notifier,
+            turns,
             lane,
             started: Instant::now(),
             ready: Some(ready),
             extended: None,
             answers: JoinSet::new(),
+            line: String::new(),
             plugins: BTreeMap::new(),
         }
     }
 
     /// Runs something that may wait, beside the loop.
     pub(super) fn spawn(&mut self, work: impl FnOnce() + Send + 'static) {
-        self.answers.spawn_blocking(work);
+        // From now on, and not from when a thread takes it up: answers that pile up hang, too.
+        let pulse = self.core.progress.worker(Who::named("an answer to a request"));
+        pulse.begin(Work::Answer);
+        self.answers.spawn_blocking(move || {
+            let _until_done = pulse;
+            work();
+        });
+    }
+
+    /// Whether one more answer may be under way.
+    pub(super) fn have_room(&self) -> bool {
+        self.answers.len() < ANSWERS
     }
 
     /// Sees to everything once.
     pub(super) fn see_to(&mut self) {
+        self.turns.begin(Work::Turn);
         while self.answers.try_join_next().is_some() {}
         let streams = self.core.supervisor.report();
         let running =
@@ -84,11 +107,20 @@ impl<R: FnOnce()> Duties<R> {
             let settings = self.core.settings();
             self.spawn(move || prune_engines(&settings));
         }
-        self.notifier.status(&status_line(streams.len(), running, &models, Timestamp::now()));
-        self.notifier.alive();
+        self.status_line(status_line(&streams, &models, &self.core.publish.status(), Timestamp::now()));
+        crate::service::logging::sum_up(false);
         self.core.crashes.see_to();
         self.box_status(streams.keys().cloned().collect(), models);
         self.plugin_statuses();
+        self.core.publish.announce(super::announce::facts(&self.core));
+    }
+
+    /// Tells systemd, where there is news.
+    fn status_line(&mut self, line: String) {
+        if line != self.line {
+            self.notifier.status(&line);
+            self.line = line;
+        }
     }
 
     /// Has systemd wait longer for the start.
@@ -131,6 +163,7 @@ impl<R: FnOnce()> Duties<R> {
             }
             let state = match plugin.state {
                 PluginState::Bad => messages::PluginState::Failed,
+                _ if !self.core.host.is_enabled(&plugin.name) => messages::PluginState::Disabled,
                 _ => messages::PluginState::Loaded,
             };
             let status = PluginStatus {
@@ -191,18 +224,13 @@ fn start(settled: bool, elapsed: Duration, running: usize, models: &[ModelStatus
     }
 }
 
-/// One line for `systemctl status`.
-fn status_line(streams: usize, running: usize, models: &[ModelStatus], now: Timestamp) -> String {
-    let building: Vec<String> = models.iter().filter_map(|model| model.progress(now)).collect();
-    let line = format!("{running} of {streams} streams running");
-    if building.is_empty() { line } else { format!("{line}; building the TensorRT {}", building.join(", ")) }
-}
-
 fn instance(entry: EntryStatus) -> PluginInstance {
     let state = match entry.state {
         InstanceState::Running => messages::InstanceState::Running,
         InstanceState::Quarantined => messages::InstanceState::Quarantined,
-        InstanceState::Stopped | InstanceState::Refused => messages::InstanceState::Disabled,
+        InstanceState::Stopped | InstanceState::Refused | InstanceState::Disabled => {
+            messages::InstanceState::Disabled
+        }
         InstanceState::Waiting | InstanceState::Starting | InstanceState::Restarting => {
             messages::InstanceState::Restarting
         }
@@ -252,17 +280,5 @@ mod tests {
             assert_eq!(start(true, Duration::ZERO, 0, &alone), Start::Over);
         }
         assert_eq!(start(false, Duration::ZERO, 0, &[model(None, Failed)]), Start::GoesOn);
-    }
-
-    #[test]
-    fn the_status_line_says_what_is_built() {
-        let now = Timestamp(43_000_000);
-        assert_eq!(status_line(2, 1, &[], now), "1 of 2 streams running");
-        let models =
-            [model(Some("TensorRT"), ModelEngineState::Ready), model(None, ModelEngineState::Building)];
-        assert_eq!(
-            status_line(2, 0, &models, now),
-            "0 of 2 streams running; building the TensorRT engine of people on GPU 0: 42 s of about 90 s"
-        );
     }
 }

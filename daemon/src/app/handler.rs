@@ -12,6 +12,8 @@ use super::reload::apply;
 use crate::control::{Answer, ControlRequest};
 use crate::publish::messages::Timestamp;
 use crate::publish::{Action, Request, Target};
+use crate::telemetry::progress::{Who, Work};
+use crate::telemetry::secrets;
 
 /// Answers requests on the control socket.
 pub(super) struct Handler(pub(super) Arc<Core>);
@@ -21,7 +23,12 @@ impl crate::control::Handler for Handler {
         let core = Arc::clone(&self.0);
         Box::pin(async move {
             // Streams may take a while to stop; the control runtime must not wait for them.
-            let answered = tokio::task::spawn_blocking(move || answer_control(&core, &request));
+            let pulse = core.progress.worker(Who::named("an answer on the control socket"));
+            pulse.begin(Work::Answer);
+            let answered = tokio::task::spawn_blocking(move || {
+                let _until_done = pulse;
+                answer_control(&core, &request).map_err(|error| secrets::scrub(&error).into_owned())
+            });
             answered.await.map_err(|error| format!("internal error: {error}"))?
         })
     }
@@ -44,6 +51,9 @@ fn answer_control(core: &Core, request: &ControlRequest) -> Result<Value, String
             &text("name")?,
             request.arguments["arguments"].clone(),
         ),
+        "enable" | "disable" if request.arguments.get("plugin").is_some() => {
+            core.host.set_enabled(&text("plugin")?, request.command == "enable").map(|()| Value::Null)
+        }
         "enable" | "disable" => {
             core.supervisor.set_enabled(&text("stream")?, request.command == "enable").map(|()| Value::Null)
         }
@@ -84,19 +94,48 @@ pub(super) fn answer(core: &Core, request: Request) {
         (Target::Stream(stream), Action::Command { command, entry, arguments }) => entry
             .map_or_else(|| entry_for(core, &stream, &command), Ok)
             .and_then(|entry| core.supervisor.command(&stream, &entry, &command, arguments)),
+        (Target::Plugin(plugin), Action::Enable(enabled)) => {
+            core.host.set_enabled(&plugin, enabled).map(|()| json!({ "enabled": enabled }))
+        }
+        (Target::Plugin(plugin), Action::Command { command, arguments, .. }) => {
+            every_instance(core, &plugin, &command, &arguments)
+        }
         (Target::Box, Action::Command { command, .. }) if command == "reload" => {
             apply(core).map(|applied| json!(applied))
         }
         (Target::Box, Action::Command { command, .. }) if command == "status" => Ok(status_of(core)),
-        (target, Action::Command { command, .. }) => {
-            Err(format!("{target} knows no command \"{command}\"; the box knows reload and status"))
+        (Target::Box, Action::Command { command, .. }) => {
+            Err(format!("the box knows no command \"{command}\"; it knows reload and status"))
         }
-        (target, Action::Enable(_)) => Err(format!("{target} cannot be turned on or off; a stream can")),
+        (Target::Box, Action::Enable(_)) => {
+            Err("the box cannot be turned on or off; a stream or a plugin can".into())
+        }
     };
     match result {
         Ok(value) => request.reply.ok(value),
-        Err(error) => request.reply.error(error),
+        Err(error) => request.reply.error(secrets::scrub(&error)),
     }
+}
+
+/// A command for every instance of a plugin: the answers by stream and entry. One that fails does not keep the others
+/// from it; where all fail, so does the command.
+fn every_instance(core: &Core, plugin: &str, command: &str, arguments: &Value) -> Result<Value, String> {
+    let entries: Vec<_> = core.host.status().into_iter().filter(|entry| entry.plugin == plugin).collect();
+    if entries.is_empty() {
+        return Err(format!("no stream runs a plugin \"{plugin}\""));
+    }
+    let (mut values, mut errors) = (serde_json::Map::new(), Vec::new());
+    for entry in entries {
+        let name = format!("{}/{}", entry.stream, entry.entry);
+        match core.supervisor.command(&entry.stream, &entry.entry, command, arguments.clone()) {
+            Ok(value) => _ = values.insert(name, json!({ "ok": true, "value": value })),
+            Err(error) => {
+                errors.push(format!("{name}: {error}"));
+                values.insert(name, json!({ "ok": false, "error": error }));
+            }
+        }
+    }
+    if errors.len() == values.len() { Err(errors.join("; ")) } else { Ok(values.into()) }
 }
 
 /// The one entry of a stream whose plugin knows a command.

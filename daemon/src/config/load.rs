@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use config::{Config, Environment, File, FileFormat};
 
 use super::Settings;
+use super::credentials::resolve;
 use super::origin::{Origin, Origins, line_of};
 use super::validate::validate;
 
@@ -57,6 +58,9 @@ impl ConfigError {
 pub struct Loaded {
     /// The validated settings.
     pub settings: Settings,
+    /// Credentials that are named and not here: this process is not the service. Where they stand, the settings are as
+    /// they are written.
+    pub missing: Vec<Problem>,
     /// The files that were read, in order.
     pub files: Vec<PathBuf>,
 }
@@ -67,14 +71,19 @@ pub struct Loaded {
 /// Every problem found.
 pub fn load(main: &Path) -> Result<Loaded, ConfigError> {
     let variables = std::env::vars().filter(|(name, _)| name.starts_with("WATCHPOST_")).collect();
-    load_with(main, &variables)
+    let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
+    load_with(main, &variables, credentials.as_deref())
 }
 
-/// As [`load`], with the given environment.
+/// As [`load`], with the given environment and folder of systemd's credentials.
 ///
 /// # Errors
 /// Every problem found.
-pub fn load_with(main: &Path, variables: &HashMap<String, String>) -> Result<Loaded, ConfigError> {
+pub fn load_with(
+    main: &Path,
+    variables: &HashMap<String, String>,
+    credentials: Option<&Path>,
+) -> Result<Loaded, ConfigError> {
     let mut files = vec![main.to_owned()];
     files.extend(drop_ins(main)?);
     let mut texts = Vec::with_capacity(files.len());
@@ -83,8 +92,8 @@ pub fn load_with(main: &Path, variables: &HashMap<String, String>) -> Result<Loa
             .map_err(|error| ConfigError::whole_file(file, format!("cannot be read: {error}")))?;
         texts.push((file.as_path(), text));
     }
-    let settings = merge(&texts, variables)?;
-    Ok(Loaded { settings, files })
+    let (settings, missing) = read(&texts, variables, credentials)?;
+    Ok(Loaded { settings, missing, files })
 }
 
 /// Settings from texts that are in memory, later ones winning. `demo` and tests use it.
@@ -95,6 +104,15 @@ pub fn merge(
     texts: &[(&Path, String)],
     variables: &HashMap<String, String>,
 ) -> Result<Settings, ConfigError> {
+    read(texts, variables, None).map(|(settings, _)| settings)
+}
+
+/// Settings from texts, and the credentials that are not here.
+fn read(
+    texts: &[(&Path, String)],
+    variables: &HashMap<String, String>,
+    credentials: Option<&Path>,
+) -> Result<(Settings, Vec<Problem>), ConfigError> {
     let mut origins = Origins::default();
     let mut builder = Config::builder();
     for (path, text) in texts {
@@ -128,9 +146,19 @@ pub fn merge(
         // Through JSON: the config crate's own deserializer reports no paths and coerces types.
         config.try_deserialize::<serde_json::Value>()
     });
-    let merged = merged.map_err(|error| {
+    let mut merged = merged.map_err(|error| {
         ConfigError(vec![Problem { origin: None, key: String::new(), message: error.to_string() }])
     })?;
+    let placed = |problems: Vec<(String, String)>| -> Vec<Problem> {
+        let place =
+            |(key, message): (String, String)| Problem { origin: origins.find(&key).cloned(), key, message };
+        problems.into_iter().map(place).collect()
+    };
+    let resolved = resolve(&mut merged, credentials);
+    if !resolved.wrong.is_empty() {
+        return Err(ConfigError(placed(resolved.wrong)));
+    }
+    let missing = placed(resolved.missing);
     let mut settings: Settings = serde_path_to_error::deserialize(merged).map_err(|error| {
         let mut key = error.path().to_string();
         if key == "." {
@@ -149,17 +177,12 @@ pub fn merge(
     if settings.box_.name.is_empty() {
         settings.box_.name = host_name();
     }
-    let problems = validate(&settings);
+    let problems = placed(validate(&settings));
     if problems.is_empty() {
         settings.origins = origins;
-        return Ok(settings);
+        return Ok((settings, missing));
     }
-    Err(ConfigError(
-        problems
-            .into_iter()
-            .map(|(key, message)| Problem { origin: origins.find(&key).cloned(), key, message })
-            .collect(),
-    ))
+    Err(ConfigError(problems))
 }
 
 fn drop_ins(main: &Path) -> Result<Vec<PathBuf>, ConfigError> {

@@ -2,6 +2,7 @@
 //!
 //! Any room may use the types; only `app` and `jobs` load files.
 
+mod credentials;
 mod load;
 pub mod manifest;
 mod origin;

@@ -2,6 +2,7 @@
 //!
 //! Every field has its default here, and its documentation; a test holds the documentation page to them.
 
+mod companions;
 mod output;
 mod record;
 
@@ -10,6 +11,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+pub use companions::{HomeAssistant, Onvif};
 pub use output::{Bitrate, VideoCodec, VideoOutput};
 pub use record::Record;
 
@@ -24,6 +26,10 @@ pub struct Settings {
     pub box_: BoxSettings,
     /// The MQTT broker.
     pub mqtt: Mqtt,
+    /// Home Assistant.
+    pub homeassistant: HomeAssistant,
+    /// ONVIF Profile M.
+    pub onvif: Onvif,
     /// Which lane frames take.
     pub accel: Accel,
     /// Folders.

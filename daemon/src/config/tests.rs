@@ -116,12 +116,31 @@ fn drop_ins_win_in_the_order_of_their_names_and_variables_over_them() {
         ("WATCHPOST_MQTT__URL".to_owned(), "off".to_owned()),
         ("WATCHPOST_TEST_DATA".to_owned(), "not a key".to_owned()),
     ]);
-    let loaded = load_with(&main, &variables).unwrap();
+    let loaded = load_with(&main, &variables, None).unwrap();
     assert_eq!(loaded.settings.box_.name, "c");
     assert_eq!(loaded.settings.mqtt.prefix, "p");
     assert_eq!(loaded.settings.mqtt.url, "off");
     assert_eq!(loaded.settings.streams.len(), 2);
     assert_eq!(loaded.files.len(), 3);
+}
+
+#[test]
+fn a_credential_that_is_missing_is_named_with_its_file_and_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let main = folder.path().join("watchpost.toml");
+    let text = "mqtt.url = \"off\"\n\n[streams.gate]\nsource = \"rtsp://u:${credential:cam3}@camera/\"\n";
+    std::fs::write(&main, text).unwrap();
+    let place = format!("{}:4: streams.gate.source: ", main.display());
+    // In the service it is an error; elsewhere it is only not there.
+    let error = load_with(&main, &HashMap::new(), Some(folder.path())).unwrap_err().to_string();
+    assert!(error.starts_with(&place) && error.contains("LoadCredential=cam3:/"), "{error}");
+    let loaded = load_with(&main, &HashMap::new(), None).unwrap();
+    assert!(loaded.missing[0].to_string().starts_with(&place), "{:?}", loaded.missing);
+    assert!(loaded.settings.streams["gate"].source.contains("${credential:cam3}"));
+    std::fs::write(folder.path().join("cam3"), "open sesame\n").unwrap();
+    let loaded = load_with(&main, &HashMap::new(), Some(folder.path())).unwrap();
+    assert_eq!(loaded.settings.streams["gate"].source, "rtsp://u:open%20sesame@camera/");
+    assert!(loaded.missing.is_empty());
 }
 
 #[test]

@@ -10,6 +10,7 @@ pub(super) fn validate(settings: &Settings) -> Vec<(String, String)> {
     let mut check = Check(Vec::new());
     check.name("box.name", &settings.box_.name);
     check.mqtt(settings);
+    check.companions(settings);
     if settings.rtsp.address.parse::<std::net::IpAddr>().is_err() {
         check.bad("rtsp.address", format!("\"{}\" is no IP address", settings.rtsp.address));
     }
@@ -88,6 +89,21 @@ impl Check {
         }
         if mqtt.outbox_bytes < 64 << 10 {
             self.bad("mqtt.outbox_bytes", "expected at least 65536");
+        }
+    }
+
+    fn companions(&mut self, settings: &Settings) {
+        let homeassistant = &settings.homeassistant;
+        for (key, topic) in [("prefix", &homeassistant.prefix), ("birth", &homeassistant.birth)] {
+            if topic.is_empty() || topic.contains(['#', '+', '\0']) || topic.starts_with('/') {
+                self.bad(
+                    format!("homeassistant.{key}"),
+                    "expected a topic without '#' and '+', not starting with '/'",
+                );
+            }
+        }
+        if !(0.0..=1000.0).contains(&settings.onvif.metadata_rate) {
+            self.bad("onvif.metadata_rate", "expected 0 to 1000 messages a second");
         }
     }
 

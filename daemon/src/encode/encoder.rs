@@ -50,7 +50,11 @@ impl Encoder {
     /// x264 behind one copy.
     fn downloading(spec: &OutputSpec, gpu: &Arc<CudaEncoding>, reason: &str) -> Result<Self, String> {
         if gpu.says(reason) {
-            tracing::info!(output = %spec.label(), "x264 encodes, from a copy of each picture: {reason}");
+            tracing::info!(
+                stream = spec.stream,
+                output = spec.name,
+                "x264 encodes, from a copy of each picture: {reason}"
+            );
         }
         let download = make("cudadownload").build().map_err(|error| error.to_string())?;
         let label = format!("cudadownload + x264enc ({reason})");

@@ -316,7 +316,7 @@ fn watch(
         match message.view() {
             gst::MessageView::Error(error) => {
                 let detail = error.debug().unwrap_or_default();
-                tracing::debug!(output = %spec.label(), "{}", spec.scrub(&detail));
+                tracing::debug!(stream = spec.stream, output = spec.name, "{}", spec.scrub(&detail));
                 // Of an encoder's errors the details say more; others' are full of GStreamer's own names.
                 let text = match error.src() {
                     Some(source) if Some(source) == encoder.as_ref() => words(error),

@@ -141,6 +141,17 @@ impl OutputSpec {
         clean
     }
 
+    /// Has no line of the log show this output's secrets, whoever writes it.
+    pub(super) fn hide_secrets(&self) {
+        if let Target::Rtmp { url } = &self.target {
+            // A short key is a word like any other, such as the stream's own name.
+            let guards = |secret: &&&str| {
+                secret.len() >= 8 && ![&self.stream, &self.name].contains(&&secret.to_string())
+            };
+            secrets(url).iter().filter(guards).for_each(|secret| crate::telemetry::secrets::add(secret));
+        }
+    }
+
     /// Whether it makes sense.
     pub(super) fn check(&self) -> Result<(), EncodeError> {
         let wrong = |reason: String| EncodeError::Spec { output: self.label(), reason };

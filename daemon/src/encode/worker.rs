@@ -18,6 +18,7 @@ use super::mount::Mount;
 use super::session::{Links, Session, check_elements};
 use super::spec::{OutputSpec, Target};
 use super::status::{Counters, OutputState, OutputStatus};
+use crate::telemetry::progress::{Pulse, Who, Work};
 
 /// Rest after the first failure; doubles with each further one.
 const FIRST_REST: Duration = Duration::from_millis(500);
@@ -34,6 +35,7 @@ const ENDING: Duration = Duration::from_secs(15);
 pub struct VideoOut {
     spec: Arc<OutputSpec>,
     links: Links,
+    pulse: Pulse,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -50,6 +52,8 @@ enum Outcome {
 struct Worker {
     spec: Arc<OutputSpec>,
     links: Links,
+    /// What it has in hand: nothing, while it waits for pictures or for the sink.
+    pulse: Pulse,
 }
 
 impl VideoOut {
@@ -63,6 +67,7 @@ impl VideoOut {
         spec.check()?;
         check_elements(&spec)?;
         let pulled = matches!(spec.target, Target::Rtsp { .. });
+        spec.hide_secrets();
         let inbox = Arc::new(Inbox::new(spec.waits(), !pulled));
         let counters = Arc::new(Counters::new(spec.shown(), expected(&spec)));
         let mount = pulled.then(|| Arc::new(Mount::new(Arc::clone(&inbox))));
@@ -74,8 +79,9 @@ impl VideoOut {
         }
         let links = Links { inbox, counters, mount };
         let spec = Arc::new(spec);
-        let worker = Worker { spec: Arc::clone(&spec), links: links.clone() };
-        let mut output = Self { spec, links, thread: None };
+        let pulse = Pulse::new(Who::of_stream(format!("output {}", spec.label()), &spec.stream));
+        let worker = Worker { spec: Arc::clone(&spec), links: links.clone(), pulse: pulse.clone() };
+        let mut output = Self { spec, links, pulse, thread: None };
         let thread =
             std::thread::Builder::new().name(format!("out-{}", output.spec.name)).spawn(|| worker.run());
         let label = output.spec.label();
@@ -88,6 +94,12 @@ impl VideoOut {
     #[must_use]
     pub fn spec(&self) -> &OutputSpec {
         &self.spec
+    }
+
+    /// What its worker has in hand, for whoever watches.
+    #[must_use]
+    pub fn pulse(&self) -> &Pulse {
+        &self.pulse
     }
 
     /// Whether a picture would be used: an RTSP output that nobody watches, or one that is away and resting,
@@ -131,6 +143,11 @@ impl VideoOut {
         self.links.counters.snapshot(clients)
     }
 
+    /// Tells it to stop, and does not wait: [`VideoOut::stop`] does.
+    pub fn ask_to_stop(&self) {
+        self.links.inbox.tell(|inside| inside.stopping = true);
+    }
+
     /// Encodes what waits, ends the stream (a file is finalised), and joins the thread: within about fifteen
     /// seconds, whatever the sink does.
     pub fn stop(mut self) -> OutputStatus {
@@ -145,7 +162,11 @@ impl VideoOut {
             server.remove(mount);
         }
         if thread.join().is_err() {
-            tracing::error!(output = %self.spec.label(), "the output's thread panicked");
+            tracing::error!(
+                stream = self.spec.stream,
+                output = self.spec.name,
+                "the output's thread panicked"
+            );
         }
     }
 }
@@ -169,7 +190,9 @@ impl Worker {
                 counters.state(OutputState::Connecting);
             }
             let begin = Instant::now();
-            match self.session(kind, origin) {
+            let outcome = self.session(kind, origin);
+            self.pulse.end();
+            match outcome {
                 Outcome::Stopped => break,
                 Outcome::Unwatched => counters.state(OutputState::Idle),
                 Outcome::Changed | Outcome::Refused => {}
@@ -179,7 +202,7 @@ impl Worker {
                         failed = None;
                     }
                     if failed.as_ref() != Some(&error) {
-                        tracing::warn!(output = %spec.label(), to = %spec.shown(), "output is away, trying again: {error}");
+                        tracing::warn!(stream = spec.stream, output = spec.name, to = %spec.shown(), "output is away, trying again: {error}");
                     }
                     counters.error(error.clone());
                     counters.state(OutputState::Retrying);
@@ -192,6 +215,7 @@ impl Worker {
             failed = None;
         }
         self.drop_waiting();
+        self.pulse.end();
         counters.state(OutputState::Stopped);
     }
 
@@ -221,16 +245,23 @@ impl Worker {
             inside.ended = None;
             inside.open = true;
         });
+        self.pulse.begin(Work::OpenOutput);
         let mut session = match Session::start(&self.spec, kind, origin, &self.links) {
             Ok(session) => session,
             Err(error) => return Outcome::Failed(error),
         };
         let mut running = false;
         let outcome = self.feed(&mut session, &mut running);
+        // What follows takes the pipeline down, which waits for its threads.
+        self.pulse.begin(Work::Finish);
         if let Outcome::Failed(error) = &outcome
             && let Some(pictures) = session.refused(error)
         {
-            tracing::info!(output = %self.spec.label(), "NVENC gives no session: {error}");
+            tracing::info!(
+                stream = self.spec.stream,
+                output = self.spec.name,
+                "NVENC gives no session: {error}"
+            );
             self.links.inbox.put_back(pictures);
             drop(session);
             self.remove_empty();
@@ -262,6 +293,7 @@ impl Worker {
         let inbox = &self.links.inbox;
         let mut progress = Instant::now();
         let mut stopping: Option<Instant> = None;
+        self.pulse.end();
         let mut inside = inbox.lock();
         loop {
             if let Some(ended) = inside.ended.take() {
@@ -270,7 +302,7 @@ impl Worker {
             if inside.delivered && !*running {
                 *running = true;
                 self.links.counters.state(OutputState::Running);
-                tracing::info!(output = %self.spec.label(), to = %self.links.counters.snapshot(0).location, "output is running");
+                tracing::info!(stream = self.spec.stream, output = self.spec.name, to = %self.links.counters.snapshot(0).location, "output is running");
             }
             if inside.stopping {
                 let since = *stopping.get_or_insert_with(Instant::now);
@@ -290,9 +322,11 @@ impl Worker {
                 inside.hungry = false;
                 let key = std::mem::take(&mut inside.key_wanted);
                 drop(inside);
+                self.pulse.begin(Work::Encode);
                 if let Err(error) = session.push(picture, pts, key) {
                     return Outcome::Failed(error);
                 }
+                self.pulse.end();
                 progress = Instant::now();
                 inside = inbox.lock();
                 continue;
@@ -322,12 +356,16 @@ impl Worker {
         match inside.ended.take() {
             Some(Ok(())) => {}
             Some(Err(error)) => {
-                tracing::warn!(output = %self.spec.label(), "the stream did not end well: {error}");
+                tracing::warn!(
+                    stream = self.spec.stream,
+                    output = self.spec.name,
+                    "the stream did not end well: {error}"
+                );
                 self.links.counters.error(error);
             }
             None => {
                 let error = format!("the sink did not finish within {} s", ENDING.as_secs());
-                tracing::warn!(output = %self.spec.label(), "{error}");
+                tracing::warn!(stream = self.spec.stream, output = self.spec.name, "{error}");
                 self.links.counters.error(error);
             }
         }

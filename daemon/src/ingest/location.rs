@@ -7,6 +7,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::IngestError;
+use crate::telemetry::secrets;
 
 /// Where a source is. Its `Display` and `Debug` are redacted.
 #[derive(Clone, PartialEq, Eq)]
@@ -140,6 +141,11 @@ impl RtspAddress {
             }
         };
         let (shown_tail, values) = redact_keys(tail);
+        // Not the user's name, which is a word like any other: "admin".
+        let guards = secrets.iter().skip(1).filter(|_| password.is_some()).chain(&values);
+        guards
+            .filter(|secret| user.as_deref() != Some(secret.as_str()))
+            .for_each(|secret| secrets::add(secret));
         secrets.extend(values);
         // A one-letter secret would blot out every text; it guards nothing either.
         secrets.retain(|secret| secret.chars().count() > 2);

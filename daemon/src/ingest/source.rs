@@ -148,7 +148,10 @@ fn init() -> Result<(), IngestError> {
     gst::init().map_err(|error| IngestError::Start { reason: error.to_string() })?;
     LOG.call_once(|| {
         gst::glib::log_set_default_handler(|domain, level, message| match level {
-            gst::glib::LogLevel::Error | gst::glib::LogLevel::Critical | gst::glib::LogLevel::Warning => {
+            gst::glib::LogLevel::Error | gst::glib::LogLevel::Critical => {
+                tracing::warn!(domain = domain.unwrap_or("glib"), ?level, "{message}");
+            }
+            gst::glib::LogLevel::Warning => {
                 tracing::debug!(domain = domain.unwrap_or("glib"), ?level, "{message}");
             }
             _ => tracing::trace!(domain = domain.unwrap_or("glib"), ?level, "{message}"),

@@ -27,6 +27,7 @@ use crate::ingest::{Source, SourceSpec};
 use crate::publish::messages::Labels;
 use crate::scene::SceneSpec;
 use crate::service::crash::Verdict;
+use crate::telemetry::progress::Pulse;
 
 /// Frames between reader and outputs for each that may wait for models.
 const CREDITS: usize = 4;
@@ -57,6 +58,7 @@ impl BuildError {
 }
 
 /// Builds a stream's worker on this lane, with the models as this lane has them.
+#[allow(clippy::too_many_arguments)]
 pub(super) fn build<L: Lane>(
     lane: L,
     pool: &Pool<L::Tensor>,
@@ -64,6 +66,7 @@ pub(super) fn build<L: Lane>(
     settings: &Stream,
     shared: &Shared,
     status: &SharedStatus,
+    pulse: &Pulse,
     inbox: Sender<Message>,
 ) -> Result<(Worker<L>, Reader), BuildError> {
     let mut models = Vec::new();
@@ -96,7 +99,12 @@ pub(super) fn build<L: Lane>(
         })
         .collect();
     let plugins = PluginSetup::new(name, settings, &models, Arc::clone(&shared.host));
-    let outputs = Outputs::new(Arc::clone(name), &settings.outputs, shared.server.clone());
+    let outputs = Outputs::new(
+        Arc::clone(name),
+        &settings.outputs,
+        shared.server.clone(),
+        shared.registry.progress().clone(),
+    );
     let labelled = [(crate::telemetry::fields::STREAM, &**name)];
     let registry = &shared.registry;
     // Of a rendered scene they never were there; of any other source they came and were let go.
@@ -116,6 +124,7 @@ pub(super) fn build<L: Lane>(
             outputs: registry.histogram("stream_outputs_seconds", &labelled),
             latency: registry.histogram("stream_latency_seconds", &labelled),
             left_out: left_out.clone(),
+            pulse: pulse.clone(),
         },
     );
     let stream_models = StreamModels::new(&lane, models, inbox.clone())?;
@@ -135,7 +144,7 @@ pub(super) fn build<L: Lane>(
     let delivery = delivery.recorded(Recording::new(Arc::clone(name), shared.record.clone(), packets));
     // A live stream's frames go on to plugins and outputs while models lag: they need room behind those in flight.
     let credits = Credits::new(settings.in_flight * CREDITS);
-    let reader = Reader::start(name, source, inbox, Arc::clone(&credits), left_out)?;
+    let reader = Reader::start(name, source, inbox, Arc::clone(&credits), left_out, registry.progress())?;
     let worker = Worker {
         name: Arc::clone(name),
         models: stream_models,
@@ -149,6 +158,7 @@ pub(super) fn build<L: Lane>(
             skipped: registry.counter("stream_inference_skipped_total", &labelled),
             preprocess: registry.histogram("stream_preprocess_seconds", &labelled),
             failures: registry.counter("stream_model_failures_total", &labelled),
+            pulse: pulse.clone(),
         },
         live: scene,
         started: false,

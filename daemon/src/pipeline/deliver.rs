@@ -20,12 +20,13 @@ use super::thumbnail::{self, Seen};
 use super::trace::Trace;
 use super::worker::size_of;
 use crate::config::settings::{ModelUse, PluginUse, Sample, Stream};
-use crate::flow::{Frame, FrameMeta, Picture, Recycle, Size, StreamInfo};
+use crate::flow::{Change, Frame, FrameMeta, Picture, Recycle, Size, StreamInfo};
 use crate::plugins::{Host, PluginEvent, RowOutput, Signal, StreamContext, StreamModel, StreamPlugins};
 use crate::publish::PublishHandle;
 use crate::publish::messages::{EventRecord, Labels, ObjectsRecord, Timestamp};
 use serde_json::Value;
 
+use crate::telemetry::progress::{Pulse, Work};
 use crate::telemetry::{Counter, Histogram};
 
 /// Frames over which the rate is measured.
@@ -40,6 +41,8 @@ pub(super) struct Meters {
     pub(super) latency: Histogram,
     /// What the source left out; counted by the reader or the scene.
     pub(super) left_out: Counter,
+    /// What the worker has in hand.
+    pub(super) pulse: Pulse,
 }
 
 /// What is needed to build a stream's row of plugins, once the source's size and rate are known.
@@ -146,6 +149,7 @@ impl<L: Lane> Delivery<L> {
         late: &mut Late,
     ) -> Result<(), LaneError> {
         let Finished { frame, mut runs, objects, mut scores } = finished;
+        self.meters.pulse.begin(Work::Plugins);
         late.take(frame.meta.pts, &mut runs, &mut scores);
         let started = Instant::now();
         let found = self.trace.is_some().then(|| objects.clone());
@@ -155,6 +159,7 @@ impl<L: Lane> Delivery<L> {
         };
         self.meters.plugins.record_duration(started.elapsed());
         if let (Some(trace), Some(found)) = (&mut self.trace, &found) {
+            self.meters.pulse.begin(Work::Trace);
             trace.frame(&frame.meta, &runs, found, &scores, &row);
         }
         let ran: Vec<u32> = runs.iter().map(|run| run.model).collect();
@@ -165,6 +170,7 @@ impl<L: Lane> Delivery<L> {
             runs: &ran,
         });
         self.last = Some(frame.meta.clone());
+        self.meters.pulse.begin(Work::Outputs);
         self.outputs.take(&row, frame.meta.pts);
         let recorded = match &mut self.recording {
             Some(recording) => {
@@ -308,6 +314,13 @@ impl<L: Lane> Delivery<L> {
                 // Before the first frame: what a crash left open is ended.
                 None => (0, Timestamp::now().0),
             };
+            let (incident, kind) = (event.event.incident, event.event.kind.as_str());
+            // Who follows an incident in the log wants both ends of it; what happens between them is on MQTT.
+            if event.event.change != Change::Update {
+                let (stream, plugin, entry) = (&*self.stream, event.plugin.as_str(), event.entry.as_str());
+                let (change, severity) = (event.event.change, event.event.severity);
+                tracing::info!(stream, plugin, entry, incident, ?change, ?severity, "{kind}");
+            }
             let mut record = record(&self.stream, event, frame, now, captured);
             if let Some(recording) = &mut self.recording {
                 (record.snapshot, record.clip) = recording.event(&event.event, now, picture);

@@ -77,11 +77,18 @@ pub(super) struct Gpus {
     registry: Registry,
     settings: Mutex<Settings>,
     open: Mutex<BTreeMap<u32, Arc<Gpu>>>,
+    /// Held while one is opened: two streams that want the same wait for one context. Whoever only looks does not.
+    opening: Mutex<()>,
 }
 
 impl Gpus {
     pub(super) fn new(settings: &Settings, registry: Registry) -> Self {
-        Self { registry, settings: Mutex::new(settings.clone()), open: Mutex::default() }
+        Self {
+            registry,
+            settings: Mutex::new(settings.clone()),
+            open: Mutex::default(),
+            opening: Mutex::default(),
+        }
     }
 
     /// The lane for what is asked, by a stream or by the box.
@@ -136,13 +143,13 @@ impl Gpus {
     }
 
     fn get(&self, index: u32, stream: Option<&str>) -> Result<Arc<Gpu>, String> {
-        // Held while one is opened: two streams that want the same wait for one context.
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(gpu) = open.get(&index) {
+        let _opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = || self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(gpu) = known().get(&index) {
             return Ok(Arc::clone(gpu));
         }
         let gpu = crash::blameless(|| self.open(index, stream))?;
-        open.insert(index, Arc::clone(&gpu));
+        known().insert(index, Arc::clone(&gpu));
         Ok(gpu)
     }
 

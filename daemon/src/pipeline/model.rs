@@ -13,6 +13,7 @@ use super::lane::{Engine, Feed, Opened, Serving};
 use crate::flow::{Lent, Letterbox, Objects, Recycle, Run, Score, Tensor};
 use crate::infer::ModelDir;
 use crate::postprocess::Decoder;
+use crate::telemetry::progress::{Pulse, Who, Work};
 use crate::telemetry::{Counter, Histogram, Registry};
 
 /// What a model found in one tensor.
@@ -92,6 +93,7 @@ impl<T: Recycle + Send + Sync + 'static> Model<T> {
             runs: registry.counter("infer_runs_total", &labels),
             frames: registry.counter("infer_frames_total", &labels),
             failures: registry.counter("infer_failures_total", &labels),
+            pulse: registry.progress().worker(Who::of_model(name)),
         };
         let thread =
             std::thread::Builder::new().name(format!("model {name}")).spawn(move || worker.run(&queue))?;
@@ -156,12 +158,15 @@ struct Worker<T: Recycle> {
     runs: Counter,
     frames: Counter,
     failures: Counter,
+    pulse: Pulse,
 }
 
 impl<T: Recycle> Worker<T> {
     fn run(mut self, queue: &Receiver<Job<T>>) {
+        let mut work = Work::FirstRun;
         while let Ok(first) = queue.recv() {
             let jobs = self.gather(first, queue);
+            self.pulse.begin(std::mem::replace(&mut work, Work::Run));
             let started = Instant::now();
             let (inputs, asked): (Vec<_>, Vec<_>) = jobs
                 .into_iter()
@@ -182,6 +187,7 @@ impl<T: Recycle> Worker<T> {
                     Err(error) => Err(error.clone()),
                 });
             }
+            self.pulse.end();
         }
     }
 

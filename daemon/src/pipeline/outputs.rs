@@ -14,6 +14,7 @@ use crate::flow::{Frame, Rect, Size, StreamInfo};
 use crate::plugins::RowOutput;
 use crate::publish::messages::{Edge, Labels, OutputState, OutputStatus};
 use crate::render::Overlay;
+use crate::telemetry::progress::Progress;
 
 /// A view's size where the configuration names none.
 const VIEW_SIZE: Size = Size::new(1280, 720);
@@ -34,6 +35,8 @@ pub(super) struct Outputs<L: Lane> {
     stream: Arc<str>,
     outputs: Vec<Output<L>>,
     server: Option<RtspHandle>,
+    /// Where the outputs' workers are watched.
+    progress: Progress,
     /// Where each virtual camera looks: holds until its plugin says otherwise.
     views: BTreeMap<String, Rect>,
     banners: Banners,
@@ -45,6 +48,7 @@ impl<L: Lane> Outputs<L> {
         stream: Arc<str>,
         outputs: &BTreeMap<String, VideoOutput>,
         server: Option<RtspHandle>,
+        progress: Progress,
     ) -> Self {
         let outputs = outputs
             .iter()
@@ -57,7 +61,15 @@ impl<L: Lane> Outputs<L> {
                 error: None,
             })
             .collect();
-        Self { banners: Banners::new(), stream, outputs, server, views: BTreeMap::new(), info: None }
+        Self {
+            banners: Banners::new(),
+            stream,
+            outputs,
+            server,
+            progress,
+            views: BTreeMap::new(),
+            info: None,
+        }
     }
 
     /// The source's size and rate are known. Encoders that run stay: a reconnected source changes neither.
@@ -127,6 +139,9 @@ impl<L: Lane> Outputs<L> {
         for output in &mut self.outputs {
             if output.out.is_none() && output.error.is_none() {
                 open(lane, &self.stream, output, info, size, self.server.as_ref());
+                if let Some(out) = &output.out {
+                    self.progress.add(out.pulse());
+                }
             }
             let (Some(out), Some(render)) = (&output.out, &mut output.render) else { continue };
             if !out.wanted() {
@@ -183,8 +198,11 @@ impl<L: Lane> Outputs<L> {
             .collect()
     }
 
-    /// Finalises every output.
+    /// Finalises every output, all at once: each may take a while.
     pub(super) fn stop(&mut self) {
+        for out in self.outputs.iter().filter_map(|output| output.out.as_ref()) {
+            out.ask_to_stop();
+        }
         for output in &mut self.outputs {
             if let Some(out) = output.out.take() {
                 out.stop();

@@ -15,6 +15,7 @@ use super::scene_feed::SceneFeed;
 use crate::ingest::{Next, Source};
 use crate::scene::LiveStop;
 use crate::telemetry::Counter;
+use crate::telemetry::progress::{Progress, Pulse, Who, Work};
 
 /// How long one look at the source may block; the delay with which a stop is noticed.
 const LOOK: Duration = Duration::from_millis(100);
@@ -76,6 +77,7 @@ impl Reader {
         inbox: Sender<Message>,
         credits: Arc<Credits>,
         left_out: Counter,
+        progress: &Progress,
     ) -> std::io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
@@ -83,9 +85,10 @@ impl Reader {
             AnySource::Scene(scene) => Some(scene.stopper()),
             AnySource::Ingest(_) => None,
         };
+        let pulse = progress.worker(Who::of_stream(format!("the reader of stream {stream}"), stream));
         let thread = std::thread::Builder::new()
             .name(format!("read {stream}"))
-            .spawn(move || read(source, &inbox, &credits, &left_out, &stopped))?;
+            .spawn(move || read(source, &inbox, &credits, &left_out, &pulse, &stopped))?;
         Ok(Self { stop, scene, thread: Some(thread) })
     }
 
@@ -128,6 +131,7 @@ fn read(
     inbox: &Sender<Message>,
     credits: &Credits,
     left_out: &Counter,
+    pulse: &Pulse,
     stop: &AtomicBool,
 ) {
     let (mut credit, mut counted) = (false, 0);
@@ -138,6 +142,7 @@ fn read(
                 continue;
             }
         }
+        pulse.begin(Work::Read);
         let event = match &mut source {
             AnySource::Ingest(source) => from_ingest(source.next(LOOK)),
             AnySource::Scene(scene) => Some(scene.next()),
@@ -147,6 +152,7 @@ fn read(
             left_out.add(now - counted);
             counted = now;
         }
+        pulse.end();
         let Some(event) = event else { continue };
         credit = !matches!(event, SourceEvent::Frame(_));
         let last = matches!(event, SourceEvent::Ended | SourceEvent::Failed(_));
@@ -155,6 +161,7 @@ fn read(
         }
     }
     if let AnySource::Ingest(mut source) = source {
+        pulse.begin(Work::Stop);
         source.stop();
     }
 }

@@ -30,13 +30,10 @@ pub struct Report {
     pub plugins: Vec<crate::plugins::EntryStatus>,
 }
 
-/// The status of one stream, shared.
-#[derive(Debug, Clone)]
-pub struct SharedStatus(Arc<Mutex<Report>>);
-
-impl SharedStatus {
-    /// The status of a stream that has not started.
-    pub(super) fn new(source: &str, lane: &str) -> Self {
+impl Report {
+    /// Of a stream that has not started; `source` as it may be shown.
+    #[must_use]
+    pub fn new(source: &str, lane: &str) -> Self {
         let status = StreamStatus {
             state: StreamState::Starting,
             since: Timestamp::now(),
@@ -51,7 +48,7 @@ impl SharedStatus {
             warnings: Vec::new(),
             outputs: Vec::new(),
         };
-        Self(Arc::new(Mutex::new(Report {
+        Self {
             status,
             frames: 0,
             skipped: 0,
@@ -60,7 +57,18 @@ impl SharedStatus {
             not_encoded: 0,
             no_clips: None,
             plugins: Vec::new(),
-        })))
+        }
+    }
+}
+
+/// The status of one stream, shared.
+#[derive(Debug, Clone)]
+pub struct SharedStatus(Arc<Mutex<Report>>);
+
+impl SharedStatus {
+    /// The status of a stream that has not started.
+    pub(super) fn new(source: &str, lane: &str) -> Self {
+        Self(Arc::new(Mutex::new(Report::new(source, lane))))
     }
 
     /// A copy of it.
@@ -96,10 +104,21 @@ impl SharedStatus {
                 report.status.error.clone_from(&error);
             }
         });
+        let word = match state {
+            StreamState::Starting => "the stream starts",
+            StreamState::Running => "the stream runs",
+            StreamState::Down => "the stream's source is away",
+            StreamState::Failed => "the stream has failed",
+            StreamState::Ended => "the stream has ended",
+            StreamState::Disabled => "the stream is turned off",
+            StreamState::Quarantined => "the stream is quarantined",
+        };
         match (state, error) {
-            (StreamState::Quarantined, Some(error)) => tracing::error!(stream, ?state, error),
-            (StreamState::Down | StreamState::Failed, Some(error)) => tracing::warn!(stream, ?state, error),
-            _ if changed => tracing::info!(stream, ?state),
+            (StreamState::Quarantined, Some(error)) => tracing::error!(stream, ?state, error, "{word}"),
+            (StreamState::Down | StreamState::Failed, Some(error)) => {
+                tracing::warn!(stream, ?state, error, "{word}")
+            }
+            _ if changed => tracing::info!(stream, ?state, "{word}"),
             _ => {}
         }
         self.publish(stream, publish);

@@ -22,6 +22,7 @@ use super::worker::Ending;
 use crate::config::settings::Stream;
 use crate::publish::messages::StreamState;
 use crate::service::crash::Verdict;
+use crate::telemetry::progress::{Pulse, Who, Work};
 
 /// Waits between two tries of a stream that failed.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
@@ -114,6 +115,7 @@ impl StreamHandle {
             settings,
             source,
             wish,
+            pulse: shared.registry.progress().worker(Who::of_stream(format!("stream {name}"), name)),
             shared: Arc::clone(&shared),
             status: handle.status.clone(),
             stop: Arc::clone(&handle.stop),
@@ -168,6 +170,8 @@ struct Life {
     shared: Arc<Shared>,
     status: SharedStatus,
     stop: Arc<Stop>,
+    /// What the stream's thread has in hand.
+    pulse: Pulse,
 }
 
 impl Life {
@@ -208,6 +212,7 @@ impl Life {
                 tracing::error!(stream = %self.name, text, "a bug: the stream panicked");
                 Ending::Failed(format!("internal error: {text}"))
             });
+            self.pulse.end();
             self.stop.set_inbox(None);
             match ending {
                 Ending::Stopped => break,
@@ -238,6 +243,7 @@ impl Life {
     /// One worker, from its first frame to its end.
     fn once(&self) -> Ending {
         let (inbox, messages) = channel();
+        self.pulse.begin(Work::Build);
         self.stop.set_inbox(Some(inbox.clone()));
         if self.stop.asked() {
             return Ending::Stopped;
@@ -269,7 +275,7 @@ impl Life {
         messages: &Receiver<Message>,
     ) -> Result<Ending, BuildError> {
         let (worker, reader) =
-            build(lane, pool, &self.name, &self.settings, &self.shared, &self.status, inbox)?;
+            build(lane, pool, &self.name, &self.settings, &self.shared, &self.status, &self.pulse, inbox)?;
         Ok(worker.run(messages, reader))
     }
 

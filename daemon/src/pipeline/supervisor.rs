@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::sync_channel;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::gpus::{Gpus, Wish};
 use super::lane::{Cpu, CpuLoader, Lane};
 use super::pool::Pool;
-use super::status::Report;
+use super::status::{Report, SharedStatus};
 use super::stream::StreamHandle;
 use crate::config::Settings;
 use crate::config::settings::Stream;
@@ -59,6 +59,8 @@ pub struct Applied {
 pub struct Supervisor {
     shared: Arc<Shared>,
     streams: Mutex<BTreeMap<String, Entry>>,
+    /// Each stream's status as it was found last: a change, which waits for streams that stop, keeps nobody from them.
+    statuses: Mutex<BTreeMap<String, SharedStatus>>,
 }
 
 struct Entry {
@@ -87,7 +89,7 @@ impl Supervisor {
         let gpus = Gpus::new(settings, registry.clone());
         let cpu = Pool::new(settings, registry.clone(), Box::new(CpuLoader));
         let shared = Arc::new(Shared { gpus, cpu, host, publish, server, registry, crashes, record });
-        Self { shared, streams: Mutex::default() }
+        Self { shared, streams: Mutex::default(), statuses: Mutex::default() }
     }
 
     /// Brings the streams to what the settings say; those that the change does not touch run on.
@@ -227,14 +229,22 @@ impl Supervisor {
         models
     }
 
-    /// The status of every stream.
+    /// The status of every stream. Does not wait for a change that is under way.
     #[must_use]
     pub fn report(&self) -> BTreeMap<String, Report> {
-        let streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
-        streams
-            .iter()
-            .filter_map(|(name, entry)| Some((name.clone(), entry.handle.as_ref()?.status().get())))
-            .collect()
+        let mut statuses = self.statuses.lock().unwrap_or_else(PoisonError::into_inner);
+        let streams = match self.streams.try_lock() {
+            Ok(streams) => Some(streams),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        };
+        if let Some(streams) = streams {
+            let entries = streams.iter();
+            *statuses = entries
+                .filter_map(|(name, entry)| Some((name.clone(), entry.handle.as_ref()?.status().clone())))
+                .collect();
+        }
+        statuses.iter().map(|(name, status)| (name.clone(), status.get())).collect()
     }
 
     /// Whether every stream has come to a state that the user may be told of: running, or known not to.

@@ -20,6 +20,7 @@ use super::status::SharedStatus;
 use crate::flow::{Decoded, Frame, Run, Score, Size, StreamInfo};
 use crate::plugins::Signal;
 use crate::publish::messages::StreamState;
+use crate::telemetry::progress::{Pulse, Work};
 use crate::telemetry::{Counter, Histogram};
 
 /// Plugins get a tick at least so often, frames or not.
@@ -43,6 +44,8 @@ pub(super) struct Meters {
     pub(super) skipped: Counter,
     pub(super) preprocess: Histogram,
     pub(super) failures: Counter,
+    /// What the worker has in hand: nothing, while it waits for a message.
+    pub(super) pulse: Pulse,
 }
 
 /// One stream at work.
@@ -70,12 +73,17 @@ impl<L: Lane> Worker<L> {
         let mut late = Late::default();
         let mut tick = Instant::now() + TICK;
         let mut over = None;
+        let pulse = self.meters.pulse.clone();
         loop {
+            pulse.end();
             let message = match inbox.recv_timeout(tick.saturating_duration_since(Instant::now())) {
                 Ok(message) => Some(message),
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => break,
             };
+            if let Some(message) = &message {
+                pulse.begin(work(message));
+            }
             match message {
                 Some(Message::Stop) => {
                     over = Some(Ending::Stopped);
@@ -114,6 +122,7 @@ impl<L: Lane> Worker<L> {
                 self.credits.give();
             }
             if Instant::now() >= tick {
+                pulse.begin(Work::Status);
                 self.delivery.signal(Signal::Tick);
                 self.status.update(|report| self.models.refresh(&mut report.status.edges));
                 self.delivery.refresh(&self.lane, &self.status);
@@ -124,6 +133,7 @@ impl<L: Lane> Worker<L> {
             }
         }
         // The source first, so that nothing new comes; then plugins and outputs.
+        pulse.begin(Work::Stop);
         reader.stop();
         self.delivery.refresh(&self.lane, &self.status);
         self.delivery.stop();
@@ -211,6 +221,19 @@ impl<L: Lane> Worker<L> {
 
     fn enter(&self, state: StreamState, error: Option<String>) {
         self.status.enter(&self.name, state, error, self.delivery.publisher());
+    }
+}
+
+/// What a message asks for.
+fn work(message: &Message) -> Work {
+    match message {
+        Message::Source(SourceEvent::Started(_)) => Work::SetUp,
+        // Outputs of another size begin anew.
+        Message::Source(SourceEvent::Resized(_)) => Work::Finish,
+        Message::Source(_) => Work::Frame,
+        Message::Found { .. } | Message::Clip { .. } => Work::Found,
+        Message::Command { .. } | Message::Thumbnail { .. } => Work::Command,
+        Message::Stop => Work::Stop,
     }
 }
 

@@ -110,6 +110,45 @@ impl Host {
         all
     }
 
+    /// Turns a plugin on or off in all streams, those that come later too, for the life of this host. Its open incidents
+    /// end with `plugin-disabled`; its state is kept for when it is turned on again. Takes effect at each stream's next
+    /// frame or tick.
+    ///
+    /// # Errors
+    /// Where no file holds such a plugin, and no stream names it.
+    pub fn set_enabled(&self, plugin: &str, enabled: bool) -> Result<(), String> {
+        let slots = self.shared.slots();
+        let infos = self.plugins();
+        if !infos.iter().any(|info| info.name == plugin)
+            && !slots.iter().any(|slot| *slot.names.plugin == *plugin)
+        {
+            let known: Vec<_> = infos.iter().map(|info| info.name.as_str()).collect();
+            return Err(format!("no plugin \"{plugin}\"; there are: {}", known.join(", ")));
+        }
+        let mut disabled = self.shared.disabled.write().unwrap_or_else(PoisonError::into_inner);
+        let changed = if enabled { disabled.remove(plugin) } else { disabled.insert(plugin.to_owned()) };
+        drop(disabled);
+        if changed {
+            tracing::info!(
+                plugin,
+                enabled,
+                "a plugin is turned {} in all streams",
+                if enabled { "on" } else { "off" }
+            );
+            for slot in slots.iter().filter(|slot| *slot.names.plugin == *plugin) {
+                slot.retarget();
+            }
+            self.shared.bell.ring();
+        }
+        Ok(())
+    }
+
+    /// Whether a plugin is not turned off.
+    #[must_use]
+    pub fn is_enabled(&self, plugin: &str) -> bool {
+        !self.shared.is_disabled(plugin)
+    }
+
     /// What was open when the daemon or the box went away: publish each end, then call
     /// [`Host::settle_orphans`]. Until then a further crash finds them again.
     #[must_use]
@@ -186,6 +225,7 @@ pub(super) fn shared(options: HostOptions, ids: Ids) -> Result<Arc<Shared>, Erro
         metrics: options.metrics,
         on_notice: options.on_notice,
         catalogue: RwLock::new(Catalogue::default()),
+        disabled: RwLock::default(),
         slots: Mutex::new(Vec::new()),
         bell: Bell::default(),
         engine,

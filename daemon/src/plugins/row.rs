@@ -382,17 +382,17 @@ impl Seat {
     fn deliver(&mut self, now: u64, ledger: &mut Ledger, out: &mut RowOutput) {
         let end = match self.slot.take() {
             None => return,
-            Some(Delivery::Gone) => {
+            Some(Delivery::Gone(why)) => {
                 if self.instance.is_none() {
                     // Nothing ran, but a crash may have left incidents open.
-                    out.events.extend(ledger.close(Some(&self.slot.names.entry), "plugin-removed"));
+                    out.events.extend(ledger.close(Some(&self.slot.names.entry), why));
                     return;
                 }
                 self.keep(now, ledger, out);
                 self.instance = None;
                 self.slot.figures.memory.set(0.0);
-                self.slot.gone();
-                Some("plugin-removed")
+                self.slot.gone(why);
+                Some(why)
             }
             Some(Delivery::Ready(new, restored)) => self.swap(new, restored, now),
         };

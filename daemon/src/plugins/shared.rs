@@ -1,7 +1,7 @@
 //! What the host, its threads and the rows of all streams share. Owned by whoever holds the `Arc`; the last
 //! one to go stops the engine's clock and gives back the ids that were not used.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::Duration;
@@ -34,6 +34,8 @@ pub(super) struct Shared {
     pub metrics: Registry,
     pub on_notice: Option<OnNotice>,
     pub catalogue: RwLock<Catalogue>,
+    /// Plugins that are turned off in all streams.
+    pub disabled: RwLock<BTreeSet<String>>,
     pub slots: Mutex<Vec<Weak<Slot>>>,
     pub bell: Bell,
     pub engine: Engine,
@@ -50,6 +52,11 @@ impl Shared {
     /// The plugin of a name.
     pub(super) fn plugin(&self, name: &str) -> Option<Arc<Loaded>> {
         self.catalogue.read().unwrap_or_else(PoisonError::into_inner).plugins.get(name).cloned()
+    }
+
+    /// Whether a plugin is turned off.
+    pub(super) fn is_disabled(&self, name: &str) -> bool {
+        self.disabled.read().unwrap_or_else(PoisonError::into_inner).contains(name)
     }
 
     /// The entries of all streams that run.

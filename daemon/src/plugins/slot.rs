@@ -30,12 +30,16 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Longest pause.
 const LONGEST: Duration = Duration::from_secs(30);
 
+/// Why incidents end whose plugin is gone, or turned off.
+const REMOVED: &str = "plugin-removed";
+const DISABLED: &str = "plugin-disabled";
+
 /// What the worker finds when it looks.
 pub(super) enum Delivery {
     /// An instance, and whether it holds the state of the one before.
     Ready(Box<Instance>, bool),
-    /// The plugin is gone.
-    Gone,
+    /// The plugin is gone or turned off: why its open incidents end.
+    Gone(&'static str),
 }
 
 /// One entry of a stream.
@@ -131,15 +135,19 @@ impl Slot {
         slot
     }
 
-    /// Looks whether the catalogue now holds another plugin under this entry's name. `true`: an instance is due.
+    /// Looks whether the catalogue now holds another plugin under this entry's name, and whether it is turned off. `true`:
+    /// an instance is due.
     pub(super) fn retarget(&self) -> bool {
-        let found = self.shared.plugin(&self.names.plugin);
+        // Under the lock, so that of two threads that look the later one also decides later.
         let mut inner = lock(&self.inner);
+        let off = self.shared.is_disabled(&self.names.plugin);
+        let found = if off { None } else { self.shared.plugin(&self.names.plugin) };
         if inner.state == InstanceState::Stopped {
             return false;
         }
         let same = match (&inner.target, &found) {
             (Some(old), Some(new)) => old.hash == new.hash,
+            (None, None) if off => inner.state == InstanceState::Disabled,
             (None, None) => inner.state == InstanceState::Waiting && !inner.message.is_empty(),
             _ => false,
         };
@@ -158,9 +166,11 @@ impl Slot {
             return true;
         }
         inner.due = None;
-        inner.delivery = Some(Delivery::Gone);
+        inner.delivery = Some(Delivery::Gone(if off { DISABLED } else { REMOVED }));
         self.attention.store(true, Ordering::Release);
-        if !inner.live {
+        if off && !inner.live {
+            self.say(&mut inner, InstanceState::Disabled, String::new());
+        } else if !inner.live {
             let message = format!("there is no plugin \"{}\" yet", self.names.plugin);
             self.say(&mut inner, InstanceState::Waiting, message);
         }
@@ -267,10 +277,14 @@ impl Slot {
         self.say(&mut inner, InstanceState::Running, message);
     }
 
-    /// The worker swapped to nothing: the plugin is gone.
-    pub(super) fn gone(&self) {
+    /// The worker swapped to nothing: the plugin is gone, or turned off.
+    pub(super) fn gone(&self, why: &'static str) {
         let mut inner = lock(&self.inner);
         inner.live = false;
+        if why == DISABLED {
+            self.say(&mut inner, InstanceState::Disabled, String::new());
+            return;
+        }
         let message = format!("the plugin \"{}\" was removed", self.names.plugin);
         self.say(&mut inner, InstanceState::Waiting, message);
     }
@@ -422,6 +436,9 @@ impl Slot {
             }
             InstanceState::Running => {
                 tracing::warn!(%stream, %entry, %plugin, version, "plugin {plugin} runs: {message}")
+            }
+            InstanceState::Disabled => {
+                tracing::info!(%stream, %entry, %plugin, "plugin {plugin} is turned off");
             }
             InstanceState::Starting | InstanceState::Stopped => {}
         }

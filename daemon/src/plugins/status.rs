@@ -20,6 +20,8 @@ pub enum InstanceState {
     Quarantined,
     /// Its configuration is wrong; a reload with a right one starts it.
     Refused,
+    /// The plugin is turned off.
+    Disabled,
     /// The stream has ended.
     Stopped,
 }
@@ -33,6 +35,7 @@ impl std::fmt::Display for InstanceState {
             Self::Restarting => "restarting",
             Self::Quarantined => "quarantined",
             Self::Refused => "refused",
+            Self::Disabled => "disabled",
             Self::Stopped => "stopped",
         })
     }

@@ -20,6 +20,7 @@ use super::messages::TelemetryMessage;
 use super::outbox::Outbox;
 use super::requests::{Request, read};
 use super::shared::{ConnectionState, Shared, json};
+use crate::telemetry::progress::{Pulse, Work};
 
 /// Messages handed to rumqttc and not yet written.
 const HANDED: usize = 16;
@@ -43,6 +44,8 @@ pub(super) struct Connection {
     pub shared: Arc<Shared>,
     pub requests: mpsc::Sender<Request>,
     pub stop: watch::Receiver<Option<Deadline>>,
+    /// What the task has in hand: nothing, while it waits for the broker or for messages.
+    pub pulse: Pulse,
 }
 
 /// What a packet under way is.
@@ -70,6 +73,8 @@ struct Session {
     /// Position after the last one sent.
     sent: u64,
     farewell: bool,
+    /// Where Home Assistant's birth is listened for.
+    birth: Option<String>,
 }
 
 /// How a connection ended.
@@ -84,7 +89,10 @@ impl Connection {
         let mut pause = first;
         while self.stop.borrow().is_none() {
             let begin = Instant::now();
-            let (state, error) = match self.attempt().await {
+            self.pulse.begin(Work::Publish);
+            let attempt = self.attempt().await;
+            self.pulse.end();
+            let (state, error) = match attempt {
                 End::Stopped => break,
                 End::Lost(state, error) => (state, error),
             };
@@ -127,12 +135,15 @@ impl Connection {
                 let poll = event_loop.poll();
                 tokio::pin!(poll);
                 loop {
+                    self.pulse.begin(Work::Publish);
                     let deadline: Option<Deadline> = *self.stop.borrow();
                     if connected {
+                        session.listen(&shared);
                         session.feed(&shared, deadline.is_some());
                     } else if deadline.is_some() {
                         return End::Stopped;
                     }
+                    self.pulse.end();
                     tokio::select! {
                         biased;
                         event = &mut poll => break event,
@@ -154,6 +165,7 @@ impl Connection {
                     }
                 }
             };
+            self.pulse.begin(Work::Publish);
             match event {
                 Ok(Event::Incoming(Packet::ConnAck(_))) => {
                     connected = true;
@@ -196,8 +208,21 @@ impl Connection {
             Packet::SubAck(ack) if ack.return_codes.contains(&SubscribeReasonCode::Failure) => {
                 tracing::error!("the MQTT broker does not let this user subscribe to its requests");
             }
+            Packet::Publish(publish) if session.birth.as_ref() == Some(&publish.topic) => {
+                self.born(&publish.payload);
+            }
             Packet::Publish(publish) => self.request(&publish),
             _ => {}
+        }
+    }
+
+    /// Home Assistant has started: it wants to be told of the device again.
+    fn born(&self, payload: &[u8]) {
+        if payload == b"online"
+            && let Some((_, discovery)) = self.shared.announcer.birth()
+        {
+            tracing::info!(topic = discovery, "Home Assistant has started: the box is announced again");
+            self.shared.live.repeat(&discovery);
         }
     }
 
@@ -226,7 +251,23 @@ impl Session {
             unacknowledged: BTreeSet::new(),
             sent: 0,
             farewell: false,
+            birth: None,
         }
+    }
+
+    /// Listens for Home Assistant's birth, since it was turned on or its topic was changed.
+    fn listen(&mut self, shared: &Shared) {
+        let birth = shared.announcer.birth().map(|(birth, _)| birth);
+        if birth != self.birth
+            && birth.as_ref().is_none_or(|birth| self.client.try_subscribe(birth, QoS::AtLeastOnce).is_ok())
+        {
+            self.birth = birth;
+        }
+    }
+
+    /// Whether every message of the live queues that was sent is acknowledged.
+    fn is_quiet(&self) -> bool {
+        !self.handed.iter().chain(self.in_flight.values()).any(|kind| *kind == Kind::Live)
     }
 
     /// Hands rumqttc what there is room for, in order of urgency.
@@ -303,6 +344,7 @@ impl Session {
                     outbox.ack(mark);
                 }
             }
+            Some(Kind::Live) if self.is_quiet() => shared.live.confirm(),
             Some(Kind::Farewell) if self.client.try_disconnect().is_err() => {
                 tracing::warn!("cannot say goodbye to the MQTT broker");
             }

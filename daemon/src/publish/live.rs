@@ -2,7 +2,7 @@
 //!
 //! In: topics and payloads from any thread. Out: the next one to send, for the connection. Retained messages
 //! are kept, so that they can be published again after a reconnect; one that did not change is not sent
-//! again. Answers and fleeting messages are in bounded queues whose oldest are dropped and counted.
+//! again. One that is removed is kept, empty, until the broker has acknowledged it. Answers and fleeting messages are in bounded queues whose oldest are dropped and counted.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -37,6 +37,8 @@ struct Queues {
     answers: VecDeque<Message>,
     fleeting: VecDeque<Message>,
     fleeting_bytes: usize,
+    /// The broker may not have acknowledged every retained message.
+    unconfirmed: bool,
 }
 
 impl Live {
@@ -55,6 +57,7 @@ impl Live {
             return;
         }
         queues.retained.insert(topic, (payload, true));
+        queues.unconfirmed = true;
         drop(queues);
         self.ready.notify_one();
     }
@@ -63,6 +66,34 @@ impl Live {
     pub fn picture(&self, topic: String, payload: Vec<u8>) {
         self.lock().pictures.insert(topic, (payload, true));
         self.ready.notify_one();
+    }
+
+    /// Removes a retained message from the broker, also one that this life has not published.
+    pub fn erase(&self, topic: String) {
+        self.retain(topic, Vec::new());
+    }
+
+    /// Publishes a retained message again: somebody asks for it.
+    pub fn repeat(&self, topic: &str) {
+        let mut queues = self.lock();
+        if let Some((_, due)) = queues.retained.get_mut(topic) {
+            *due = true;
+            queues.unconfirmed = true;
+        }
+        drop(queues);
+        self.ready.notify_one();
+    }
+
+    /// Every message that was handed out is acknowledged.
+    pub fn confirm(&self) {
+        let mut queues = self.lock();
+        queues.unconfirmed = queues.retained.values().any(|(_, due)| *due);
+        queues.retained.retain(|_, (payload, due)| *due || !payload.is_empty());
+    }
+
+    /// Whether the broker has acknowledged every retained message, and every removal.
+    pub fn is_confirmed(&self) -> bool {
+        !self.lock().unconfirmed
     }
 
     /// Removes retained messages whose topic begins with `prefix` from the broker.
@@ -75,6 +106,7 @@ impl Live {
                 *message = (Vec::new(), true);
             }
         }
+        queues.unconfirmed = true;
         drop(queues);
         self.ready.notify_one();
     }
@@ -109,11 +141,22 @@ impl Live {
     }
 
     pub fn next_retained(&self) -> Option<Message> {
-        next(&mut self.lock().retained)
+        let mut queues = self.lock();
+        let (topic, message) = queues.retained.iter_mut().find(|(_, (_, due))| *due)?;
+        message.1 = false;
+        Some((topic.clone(), message.0.clone()))
     }
 
     pub fn next_picture(&self) -> Option<Message> {
-        next(&mut self.lock().pictures)
+        let mut queues = self.lock();
+        let (topic, message) = queues.pictures.iter_mut().find(|(_, (_, due))| *due)?;
+        message.1 = false;
+        let found = (topic.clone(), message.0.clone());
+        // One that clears its topic is forgotten then.
+        if found.1.is_empty() {
+            queues.pictures.remove(&found.0);
+        }
+        Some(found)
     }
 
     pub fn next_fleeting(&self) -> Option<Message> {
@@ -131,6 +174,7 @@ impl Live {
         queues.fleeting_bytes = 0;
         let Queues { retained, pictures, .. } = &mut *queues;
         retained.values_mut().chain(pictures.values_mut()).for_each(|(_, due)| *due = true);
+        queues.unconfirmed = !queues.retained.is_empty();
     }
 
     /// Whether everything but fleeting messages was handed out.
@@ -138,17 +182,6 @@ impl Live {
         let queues = self.lock();
         queues.answers.is_empty() && queues.retained.values().all(|(_, due)| !due)
     }
-}
-
-/// One that must be sent; one that clears its topic is forgotten then.
-fn next(messages: &mut BTreeMap<String, (Vec<u8>, bool)>) -> Option<Message> {
-    let (topic, message) = messages.iter_mut().find(|(_, (_, due))| *due)?;
-    message.1 = false;
-    let found = (topic.clone(), message.0.clone());
-    if found.1.is_empty() {
-        messages.remove(&found.0);
-    }
-    Some(found)
 }
 
 #[cfg(test)]
@@ -177,6 +210,13 @@ mod tests {
         live.next_retained();
         live.clear("a/");
         assert_eq!(text(live.next_retained()), pair("a/x", ""));
+        assert!(!live.is_confirmed());
+        // It may not have arrived.
+        live.disconnected();
+        assert_eq!(text(live.next_retained()), pair("a/x", ""));
+        assert_eq!(text(live.next_retained()), pair("ab", "2"));
+        live.confirm();
+        assert!(live.is_confirmed());
         live.disconnected();
         assert_eq!(text(live.next_retained()), pair("ab", "2"));
         assert!(live.is_drained());

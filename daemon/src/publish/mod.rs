@@ -7,11 +7,16 @@
 //! or a message that cannot be sent is logged, counted, said in the status and tried again. Events survive
 //! all of it in the [`outbox`]; whatever else waits is bounded, and the oldest goes first.
 
+mod alerts;
+mod announce;
 mod broker;
 mod connection;
 mod error;
+mod homeassistant;
 mod live;
+mod memory;
 pub mod messages;
+mod onvif;
 pub mod outbox;
 mod requests;
 pub mod schemas;
@@ -36,7 +41,9 @@ use self::messages::{
 use self::outbox::Outbox;
 use self::shared::{Shared, json};
 use crate::telemetry::Registry;
+use crate::telemetry::progress::Who;
 
+pub use announce::{Facts, Rule};
 pub use broker::{BROKER_COMMAND, broker_main};
 pub use error::Error;
 pub use requests::{Action, Reply, Request};
@@ -88,7 +95,8 @@ impl Publisher {
             embedded.spawn_on(supervise, handle);
         }
         if !off {
-            let task = Connection { shared: Arc::clone(&shared), requests: sender, stop: stopped };
+            let pulse = registry.progress().worker(Who::named("the MQTT connection"));
+            let task = Connection { shared: Arc::clone(&shared), requests: sender, stop: stopped, pulse };
             connection.spawn_on(task.run(), handle);
         }
         Ok(Self { shared, connection, broker: embedded, stop, stop_broker, requests: Some(requests) })
@@ -133,6 +141,7 @@ impl PublishHandle {
     /// One step of an incident. It has its number at once and is durable shortly after.
     pub fn event(&self, record: EventRecord) {
         let Some(outbox) = &self.0.outbox else { return };
+        self.0.announcer.event(&self.0, &record);
         let settings = &self.0.settings;
         outbox.push(|epoch, seq| {
             let topic = settings.topics.event(&record.stream, &record.event.kind);
@@ -147,11 +156,32 @@ impl PublishHandle {
         self.0.outbox.as_ref().is_none_or(Outbox::settled)
     }
 
-    /// The objects of a frame; most calls do nothing, since `mqtt.objects_rate` allows a few a second.
+    /// The objects of a frame; most calls do nothing, since `mqtt.objects_rate` and `onvif.metadata_rate` allow a few a
+    /// second.
     pub fn objects(&self, record: ObjectsRecord<'_>) {
-        if self.0.objects_due(&record.frame.stream) {
-            let topic = self.0.settings.topics.objects(&record.frame.stream);
-            self.0.live.fleeting(topic, json(&ObjectsMessage::new(&self.0.settings.box_, record)));
+        let stream = &record.frame.stream;
+        // To ONVIF an empty frame means that nothing was found, so it must have been looked for.
+        let looked = !record.runs.is_empty() || !record.objects.is_empty();
+        let due = (self.0.objects_due(stream), looked && self.0.metadata_due(stream));
+        if due == (false, false) {
+            return;
+        }
+        let settings = &self.0.settings;
+        let message = ObjectsMessage::new(&settings.box_, record);
+        if due.0 {
+            self.0.live.fleeting(settings.topics.objects(stream), json(&message));
+        }
+        if due.1 {
+            let (topic, payload) = onvif::frame(settings.topics.base(), &message);
+            self.0.live.fleeting(topic, payload);
+        }
+    }
+
+    /// What there is to announce: alerts of every kind that may come, ONVIF's rules, Home Assistant's device. To be told
+    /// again and again; where nothing has changed it does next to nothing. Writes a small file where something has.
+    pub fn announce(&self, facts: Facts) {
+        if !self.0.is_off() {
+            self.0.announcer.announce(&self.0, facts);
         }
     }
 

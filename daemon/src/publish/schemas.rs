@@ -9,8 +9,8 @@ use schemars::{JsonSchema, generate::SchemaSettings};
 use serde_json::Value;
 
 use super::messages::{
-    BoxStatusMessage, CommandPayload, EventMessage, ObjectsMessage, PluginStatusMessage, ResultMessage,
-    SetPayload, StateMessage, StreamStatusMessage, TelemetryMessage,
+    AlertMessage, BoxStatusMessage, CommandPayload, EventMessage, ObjectsMessage, PluginStatusMessage,
+    ResultMessage, SetPayload, StateMessage, StreamStatusMessage, TelemetryMessage,
 };
 
 fn schema<T: JsonSchema>() -> Value {
@@ -32,6 +32,7 @@ pub fn all() -> BTreeMap<&'static str, Value> {
         ("watchpost.stream/1", schema::<StreamStatusMessage>()),
         ("watchpost.objects/1", schema::<ObjectsMessage>()),
         ("watchpost.event/1", schema::<EventMessage>()),
+        ("watchpost.alert/1", schema::<AlertMessage>()),
         ("watchpost.state/1", schema::<StateMessage>()),
         ("watchpost.plugin/1", schema::<PluginStatusMessage>()),
         ("watchpost.result/1", schema::<ResultMessage>()),

@@ -142,7 +142,9 @@ impl PublishSettings {
                 Some(path) => {
                     let text =
                         std::fs::read_to_string(path).map_err(|e| file("mqtt.password_file", path, &e))?;
-                    text.trim_end_matches(['\r', '\n']).to_owned()
+                    let password = text.trim_end_matches(['\r', '\n']).to_owned();
+                    crate::telemetry::secrets::add(&password);
+                    password
                 }
                 None => String::new(),
             };

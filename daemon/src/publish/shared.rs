@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use super::announce::Announcer;
 use super::live::Live;
 use super::messages::{BoxState, BoxStatus, BoxStatusMessage, Id, OutboxReport, Timestamp};
 use super::outbox::Outbox;
@@ -77,7 +78,9 @@ pub(super) struct Shared {
     connected: Gauge,
     link: Mutex<Link>,
     box_status: Mutex<Option<BoxStatus>>,
-    limiter: Mutex<HashMap<Arc<str>, Instant>>,
+    limiter: Limiter,
+    metadata_limiter: Limiter,
+    pub announcer: Announcer,
 }
 
 /// A message's bytes.
@@ -95,9 +98,11 @@ impl Shared {
         let off = settings.destination == Destination::Off;
         let state = if off { ConnectionState::Off } else { ConnectionState::Connecting };
         let dropped = registry.counter("publish_messages_dropped_total", &[]);
+        let announcer = Announcer::new(&settings.state);
         Self {
             settings,
             outbox,
+            announcer,
             live: Live::new(dropped.clone()),
             registry: registry.clone(),
             dropped,
@@ -106,7 +111,8 @@ impl Shared {
             connected: registry.gauge("publish_connected", &[]),
             link: Mutex::new(Link { state, since: Timestamp::now(), error: None, broker_problem: None }),
             box_status: Mutex::default(),
-            limiter: Mutex::default(),
+            limiter: Limiter::default(),
+            metadata_limiter: Limiter::default(),
         }
     }
 
@@ -187,13 +193,34 @@ impl Shared {
 
     /// Whether a stream may publish objects now; if so it has had its turn.
     pub fn objects_due(&self, stream: &Arc<str>) -> bool {
-        let rate = self.settings.objects_rate;
-        if self.is_off() || !rate.is_finite() || rate <= 0.0 {
+        !self.is_off() && self.limiter.due(stream, self.settings.objects_rate)
+    }
+
+    /// Whether a stream may publish a metadata frame for ONVIF now; if so it has had its turn.
+    pub fn metadata_due(&self, stream: &Arc<str>) -> bool {
+        !self.is_off() && self.metadata_limiter.due(stream, self.announcer.metadata_rate())
+    }
+
+    pub fn forget_stream(&self, stream: &str) {
+        self.limiter.forget(stream);
+        self.metadata_limiter.forget(stream);
+        self.live.clear(&self.settings.topics.stream(stream));
+        self.announcer.again();
+    }
+}
+
+/// Gives each stream so many turns a second.
+#[derive(Debug, Default)]
+struct Limiter(Mutex<HashMap<Arc<str>, Instant>>);
+
+impl Limiter {
+    fn due(&self, stream: &Arc<str>, rate: f64) -> bool {
+        if !rate.is_finite() || rate <= 0.0 {
             return false;
         }
         let pause = Duration::from_secs_f64((1.0 / rate).min(1e6));
         let now = Instant::now();
-        let mut limiter = lock(&self.limiter);
+        let mut limiter = lock(&self.0);
         match limiter.get_mut(stream) {
             Some(next) if *next > now => false,
             Some(next) => {
@@ -208,8 +235,7 @@ impl Shared {
         }
     }
 
-    pub fn forget_stream(&self, stream: &str) {
-        lock(&self.limiter).remove(stream);
-        self.live.clear(&self.settings.topics.stream(stream));
+    fn forget(&self, stream: &str) {
+        lock(&self.0).remove(stream);
     }
 }

@@ -98,10 +98,28 @@ impl Topics {
         format!("{}/streams/{}/states/{}", self.base, level(stream), level(name))
     }
 
-    /// The newest snapshot of a stream, retained.
+    /// Whether any incident of a kind is open, retained.
+    #[must_use]
+    pub fn alert(&self, stream: &str, kind: &str) -> String {
+        format!("{}/streams/{}/alerts/{}", self.base, level(stream), level(kind))
+    }
+
+    /// A stream's newest snapshot, JPEG, retained.
     #[must_use]
     pub fn snapshot(&self, stream: &str) -> String {
         format!("{}/streams/{}/snapshot", self.base, level(stream))
+    }
+
+    /// Where a stream is turned on and off.
+    #[must_use]
+    pub fn set_stream(&self, stream: &str) -> String {
+        format!("{}/streams/{}/set", self.base, level(stream))
+    }
+
+    /// Where a plugin is turned on and off in all streams.
+    #[must_use]
+    pub fn set_plugin(&self, plugin: &str) -> String {
+        format!("{}/plugins/{}/set", self.base, level(plugin))
     }
 
     /// Everything of a stream that is retained begins with this.

@@ -42,7 +42,9 @@ impl Rules {
     /// As the settings say.
     #[must_use]
     pub fn new(settings: &Settings) -> Self {
-        let shown = settings.mqtt.snapshots && settings.mqtt.url != "off";
+        // Home Assistant shows the pictures too.
+        let wanted = settings.mqtt.snapshots || settings.homeassistant.enabled;
+        let shown = wanted && settings.mqtt.url != "off";
         Self { settings: settings.record.clone(), root: folder(&settings.paths.state), shown }
     }
 

@@ -1,14 +1,27 @@
 //! Logging: to the journal with structured fields under systemd, else readable lines on standard error.
 //!
 //! In: `log.level`, and where standard error leads. Out: the process-wide subscriber of `tracing`, set once
-//! by `main`; the level can be changed on a reload. A level that cannot be read is an error that says what
-//! would be one.
+//! by `main`; the level can be changed on a reload. The same line over and over is limited (`limit.rs`), what others say
+//! arrives too (`foreign.rs`), and no line shows a secret that somebody knows to be one. A level that cannot be read is
+//! an error that says what would be one.
 
-use std::io::IsTerminal;
+mod foreign;
+mod journal;
+mod limit;
+
+use std::io::{IsTerminal, Write};
+use std::sync::OnceLock;
 
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
+
+use self::journal::Journal;
+use self::limit::Limit;
+use crate::telemetry::secrets;
+
+/// The process has one log, and so one count of its lines.
+static LIMIT: OnceLock<Limit> = OnceLock::new();
 
 /// What can go wrong with logging.
 #[derive(Debug, thiserror::Error)]
@@ -58,20 +71,19 @@ pub fn check(level: &str) -> Result<(), Error> {
 /// Where the level cannot be read, or logging is set up already.
 pub fn init(level: &str) -> Result<Logging, Error> {
     let (filter, handle) = reload::Layer::new(filter(level)?);
-    let journal = match is_journal() {
+    let layer = match is_journal().then(Journal::system) {
+        Some(Ok(journal)) => journal.boxed(),
         // Where the journal's own socket is missing the lines on standard error still arrive there.
-        true => tracing_journald::layer().ok().map(|layer| layer.with_field_prefix(Some("WATCHPOST".into()))),
-        false => None,
-    };
-    let layer = match journal {
-        Some(journal) => journal.with_syslog_identifier("watchpost".into()).boxed(),
-        None => {
+        _ => {
             let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
             let color = std::io::stderr().is_terminal() && !plain;
-            fmt::layer().with_writer(std::io::stderr).with_ansi(color).with_target(false).compact().boxed()
+            fmt::layer().with_writer(|| Clean).with_ansi(color).with_target(false).compact().boxed()
         }
     };
-    tracing_subscriber::registry().with(filter).with(layer).try_init().map_err(|_| Error::Twice)?;
+    let limit = LIMIT.get_or_init(Limit::default).clone();
+    let all = tracing_subscriber::registry().with(filter).with(layer).with(limit);
+    all.try_init().map_err(|_| Error::Twice)?;
+    foreign::take_over();
     Ok(Logging(handle))
 }
 
@@ -85,6 +97,29 @@ impl Logging {
         let gone =
             |error: reload::Error| Error::Level { level: level.to_owned(), problem: error.to_string() };
         self.0.reload(filter).map_err(gone)
+    }
+}
+
+/// Says how often lines were held back that came too often; with `all`, also of the minute that is not over yet. To be
+/// called now and then, and at the end.
+pub fn sum_up(all: bool) {
+    if let Some(limit) = LIMIT.get() {
+        limit.sum_up(all);
+    }
+}
+
+/// Standard error, without secrets.
+struct Clean;
+
+impl Write for Clean {
+    /// One whole line, as the layer writes it.
+    fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
+        std::io::stderr().write_all(secrets::scrub(&String::from_utf8_lossy(line)).as_bytes())?;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        std::io::stderr().flush()
     }
 }
 

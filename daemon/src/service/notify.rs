@@ -4,17 +4,28 @@
 //! Nothing fails: without systemd there is nobody to tell, and a socket that takes nothing is logged once.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 use systemd::daemon;
-use tokio_util::sync::CancellationToken;
+
+/// How far the daemon is, as systemd was told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Not ready yet.
+    Starting,
+    /// Ready.
+    Running,
+    /// On its way to the end.
+    Stopping,
+}
 
 /// Tells systemd. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Notifier {
     complained: Arc<AtomicBool>,
+    phase: Arc<AtomicU8>,
 }
 
 impl Notifier {
@@ -26,6 +37,8 @@ impl Notifier {
 
     /// The start is over, or a reload is.
     pub fn ready(&self) {
+        // A reload that ends while the daemon stops does not make it run again.
+        let _ = self.phase.compare_exchange(0, 1, Ordering::Relaxed, Ordering::Relaxed);
         self.send(&[("READY", "1")]);
     }
 
@@ -38,7 +51,18 @@ impl Notifier {
 
     /// The daemon is about to stop.
     pub fn stopping(&self) {
+        self.phase.store(2, Ordering::Relaxed);
         self.send(&[("STOPPING", "1")]);
+    }
+
+    /// How far the daemon is.
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Relaxed) {
+            0 => Phase::Starting,
+            1 => Phase::Running,
+            _ => Phase::Stopping,
+        }
     }
 
     /// One line for `systemctl status`.
@@ -71,27 +95,6 @@ impl Notifier {
     }
 }
 
-/// Tells systemd twice per watchdog interval that the daemon is alive, as long as `alive` says so, until
-/// `stop`. Returns at once where systemd does not care. While `alive` says no nothing is sent, and systemd
-/// restarts the daemon when the interval is over.
-pub async fn watchdog(notifier: Notifier, alive: impl Fn() -> bool + Send, stop: CancellationToken) {
-    let Some(interval) = notifier.watchdog_interval() else { return };
-    let mut ticks = tokio::time::interval(interval / 2);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            _ = ticks.tick() => {
-                if alive() {
-                    notifier.alive();
-                } else {
-                    tracing::error!("the daemon hangs; systemd will restart it");
-                }
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::net::UnixDatagram;
@@ -107,20 +110,13 @@ mod tests {
         assert_eq!(notifier.watchdog_interval(), Some(Duration::from_micros(40_000)));
         notifier.status("two\nlines");
         notifier.extend(Duration::from_secs(30));
+        assert_eq!(notifier.phase(), Phase::Starting);
         notifier.ready();
+        assert_eq!(notifier.phase(), Phase::Running);
         notifier.reloading();
         notifier.stopping();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let (stop, asked) = (CancellationToken::new(), AtomicBool::new(false));
-        let alive = || {
-            // The second time it does not live, and so nothing is sent.
-            let first = !asked.swap(true, Ordering::Relaxed);
-            if !first {
-                stop.cancel();
-            }
-            first
-        };
-        runtime.block_on(watchdog(notifier, alive, stop.clone()));
+        notifier.alive();
+        assert_eq!(notifier.phase(), Phase::Stopping);
     }
 
     #[test]

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::progress::Progress;
 use super::{Counter, Distribution, Gauge, Histogram};
 
 /// Labels, sorted by name.
@@ -19,9 +20,9 @@ enum Metric {
     Histogram(Histogram),
 }
 
-/// All metrics of one daemon. Clones are one registry.
+/// All metrics of one daemon, and the progress of its workers. Clones are one registry.
 #[derive(Debug, Clone, Default)]
-pub struct Registry(Arc<Mutex<BTreeMap<(String, Labels), Metric>>>);
+pub struct Registry(Arc<Mutex<BTreeMap<(String, Labels), Metric>>>, Progress);
 
 /// One metric's value at one time.
 #[derive(Debug, Clone, PartialEq)]
@@ -50,6 +51,12 @@ impl Registry {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// What the daemon's workers have in hand.
+    #[must_use]
+    pub fn progress(&self) -> &Progress {
+        &self.1
     }
 
     /// The counter of this name and these labels; made where there is none.

@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 use watchpost::flow::{FrameMeta, Objects, Rect, State};
 use watchpost::publish::messages::{
     BoxStatus, Edge, InstanceState, Labels, ModelEngine, ModelEngineState, ModelStatus, ObjectsRecord,
-    OutputState, OutputStatus, PluginInstance, PluginState, PluginStatus, StreamState, StreamStatus,
-    Timestamp,
+    OutputState, OutputStatus, PluginInstance, PluginState, PluginStatus, RecordReport, RecordState,
+    StreamState, StreamStatus, Timestamp,
 };
-use watchpost::publish::{Action, Request, Target};
+use watchpost::publish::{Action, Facts, Request, Rule, Target};
 
 use super::support::{Box, event, mqtt};
 
@@ -49,10 +49,7 @@ fn publish_all(box_: &Box) {
         lane: "cpu: no NVIDIA driver found".into(),
         streams: vec!["entrance".into()],
         plugins: vec!["tracker".into()],
-        record: Some(RecordReport {
-            state: RecordState::Full,
-            error: Some("the disk has 3 MB free".into()),
-        }),
+        record: Some(RecordReport { state: RecordState::Full, error: Some("the disk has 3 MB free".into()) }),
         models: vec![ModelStatus {
             name: "people".into(),
             lane: "cuda".into(),
@@ -66,6 +63,11 @@ fn publish_all(box_: &Box) {
             }),
         }],
         problems: Vec::new(),
+    });
+    let rule = Rule { entry: "fights".into(), kinds: vec!["violence".into()] };
+    box_.handle.announce(Facts {
+        streams: BTreeMap::from([("entrance".to_owned(), vec![rule])]),
+        ..Facts::default()
     });
     let rect = Rect { x: 1.26, y: 2.0, width: 30.5, height: 40.0 };
     let mut objects = Objects::default();

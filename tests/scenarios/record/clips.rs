@@ -34,7 +34,19 @@ pub fn decodes(file: &Path) -> usize {
     let done = Command::new("ffmpeg")
         .args(["-v", "error", "-xerror", "-i"])
         .arg(file)
-        .args(["-map", "0:v", "-vf", "scale=8:8", "-f", "rawvideo", "-pix_fmt", "gray", "-fps_mode", "passthrough", "-"])
+        .args([
+            "-map",
+            "0:v",
+            "-vf",
+            "scale=8:8",
+            "-f",
+            "rawvideo",
+            "-pix_fmt",
+            "gray",
+            "-fps_mode",
+            "passthrough",
+            "-",
+        ])
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&done.stderr).into_owned();
@@ -93,7 +105,8 @@ fn read(source: &mut Source, until: u64) {
 
 /// Records an incident from 5 s to 6 s; gives the clip's file, once it is there.
 fn record(folder: &Path, file: &Path) -> PathBuf {
-    let recorder = Recorder::start(&settings(folder), &Registry::new(), std::boxed::Box::new(|_, _| ())).unwrap();
+    let recorder =
+        Recorder::start(&settings(folder), &Registry::new(), std::boxed::Box::new(|_, _| ())).unwrap();
     let handle = recorder.handle();
     let mut source = Source::start(SourceSpec::new("s", file.to_str().unwrap())).unwrap();
     let packets: Arc<dyn Packets> = Arc::new(source.ring());
@@ -132,8 +145,12 @@ fn a_clip_is_the_source_around_the_incident_not_encoded_again() {
         let video = streams.iter().find(|stream| stream["codec_type"] == "video").unwrap();
         assert_eq!(video["codec_name"], codec, "{name}");
         assert_eq!(streams.iter().any(|stream| stream["codec_type"] == "audio"), sound, "{name}");
-        let packets: Vec<&Value> =
-            seen["packets"].as_array().unwrap().iter().filter(|packet| packet["codec_type"] == "video").collect();
+        let packets: Vec<&Value> = seen["packets"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|packet| packet["codec_type"] == "video")
+            .collect();
         assert!(packets[0]["flags"].as_str().unwrap().starts_with('K'), "{name}: begins at a key frame");
         let mut times: Vec<f64> = packets.iter().map(|packet| seconds(&packet["pts_time"])).collect();
         times.sort_by(f64::total_cmp);
@@ -167,7 +184,8 @@ fn a_stream_that_stops_ends_its_clips_and_what_was_killed_leaves_none() {
     let x264 = "x264enc key-int-max=25 speed-preset=veryfast ! h264parse";
     let file = video(folder.path(), "a.mp4", x264, "mp4mux", false);
     let state = folder.path().join("state");
-    let recorder = Recorder::start(&settings(&state), &Registry::new(), std::boxed::Box::new(|_, _| ())).unwrap();
+    let recorder =
+        Recorder::start(&settings(&state), &Registry::new(), std::boxed::Box::new(|_, _| ())).unwrap();
     let handle = recorder.handle();
     let mut source = Source::start(SourceSpec::new("s", file.to_str().unwrap())).unwrap();
     let packets: Arc<dyn Packets> = Arc::new(source.ring());
@@ -183,7 +201,8 @@ fn a_stream_that_stops_ends_its_clips_and_what_was_killed_leaves_none() {
     let clip = state.join("clips/s/1.mp4");
     assert!(decodes(&clip) >= 50, "two seconds before, at least");
     recorder.stop();
-    let again = Recorder::start(&settings(&state), &Registry::new(), std::boxed::Box::new(|_, _| ())).unwrap();
+    let again =
+        Recorder::start(&settings(&state), &Registry::new(), std::boxed::Box::new(|_, _| ())).unwrap();
     until("the folder was looked through", || again.handle().status().files == 1);
     assert!(!state.join("clips/s/9.mp4.part").exists());
     again.stop();

@@ -15,7 +15,8 @@ impl Disk {
     fn mount(test: &str, at: &Path, megabytes: u32) -> Option<Self> {
         std::fs::create_dir_all(at).unwrap();
         let size = format!("size={megabytes}m");
-        let done = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(at).output().unwrap();
+        let done =
+            Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(at).output().unwrap();
         if done.status.success() {
             return Some(Self(at.to_owned()));
         }
@@ -31,7 +32,12 @@ impl Disk {
         let file = self.0.join("filler");
         let mut block = vec![7u8; 1 << 16];
         let mut bytes = Vec::new();
-        while std::fs::write(&file, { bytes.extend_from_slice(&block); &bytes }).is_ok() {}
+        while std::fs::write(&file, {
+            bytes.extend_from_slice(&block);
+            &bytes
+        })
+        .is_ok()
+        {}
         // What is left below a block.
         while !block.is_empty() {
             block.truncate(block.len() / 2);

@@ -28,11 +28,8 @@ pub fn fight() -> String {
 
 /// The scene as a video file.
 fn video(folder: &Path, uri: &str) -> std::path::PathBuf {
-    let done = Command::new(binary())
-        .args(["scene", "export", "--uri", uri, "--out"])
-        .arg(folder)
-        .output()
-        .unwrap();
+    let done =
+        Command::new(binary()).args(["scene", "export", "--uri", uri, "--out"]).arg(folder).output().unwrap();
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     folder.join("video.mp4")
 }
@@ -49,7 +46,8 @@ pub const MODELS: &str = "models.people.path = \"people\"\nmodels.violence.path 
 /// `watchpost status --json`.
 pub fn status(daemon: &Daemon) -> Value {
     let done = daemon.command(&["status", "--json"]);
-    serde_json::from_slice(&done.stdout).unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&done.stderr)))
+    serde_json::from_slice(&done.stdout)
+        .unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&done.stderr)))
 }
 
 #[test]
@@ -97,7 +95,11 @@ fn a_fight_has_a_picture_and_a_clip() {
         let end = inbox.wait_for(&topic.replace("snapshot", "events/violence"), |event| {
             event["change"] == "end" && event["incident"] == incident
         });
-        assert_eq!((&end["snapshot"], &end["clip"]), (&begin["snapshot"], &begin["clip"]), "named to the end");
+        assert_eq!(
+            (&end["snapshot"], &end["clip"]),
+            (&begin["snapshot"], &begin["clip"]),
+            "named to the end"
+        );
     }
     let (clip, begin) = clip.unwrap();
     until("the clip is there", || clip.is_file());
@@ -110,7 +112,9 @@ fn a_fight_has_a_picture_and_a_clip() {
 
     let seen = status(&daemon);
     assert_eq!(seen["record"]["state"], "recording");
-    assert!(seen["record"]["snapshots"].as_u64().unwrap() >= 2 && seen["record"]["clips"].as_u64().unwrap() >= 1);
+    assert!(
+        seen["record"]["snapshots"].as_u64().unwrap() >= 2 && seen["record"]["clips"].as_u64().unwrap() >= 1
+    );
     assert!(seen["streams"]["gate"].get("no_clips").is_none(), "{seen}");
     let text = String::from_utf8_lossy(&daemon.command(&["status"]).stdout).into_owned();
     // A rendered scene has no packets in the first place.
@@ -121,7 +125,8 @@ fn a_fight_has_a_picture_and_a_clip() {
 #[test]
 fn a_stream_with_masks_says_that_it_has_no_clips() {
     let folder = tempfile::tempdir().unwrap();
-    let camera = RtspServer::serve(&video(folder.path(), "scene://people?seed=3&size=320x180&fps=25&seconds=4"));
+    let camera =
+        RtspServer::serve(&video(folder.path(), "scene://people?seed=3&size=320x180&fps=25&seconds=4"));
     let mask = "masks.half = { polygon = [[0, 0], [100, 0], [100, 180], [0, 180]] }";
     let config = format!(
         "box.name = \"b\"\nmqtt.url = \"off\"\naccel.lane = \"cpu\"\n[streams.s]\nsource = \"{}\"\n{mask}\n",

@@ -46,5 +46,4 @@ impl Decoded {
         let near = |x, y| self.at(x, y).iter().zip(color).all(|(&a, b)| (f64::from(a) - b).abs() < 30.0);
         (0..self.size.height).map(|y| (0..self.size.width).filter(|&x| near(x, y)).count()).sum()
     }
-
 }

@@ -168,7 +168,7 @@ enum ChangeSchema {
 #[derive(JsonSchema)]
 #[schemars(rename = "Severity", rename_all = "lowercase")]
 #[expect(dead_code, reason = "only its derived schema is used")]
-enum SeveritySchema {
+pub(super) enum SeveritySchema {
     Info,
     Low,
     Medium,

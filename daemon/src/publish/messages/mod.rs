@@ -5,6 +5,7 @@
 //! gains optional fields; whatever else changes gets a new number. 64-bit ids are strings, since many JSON
 //! readers keep numbers as doubles. Bounds are pixels of the source: x, y, width, height.
 
+mod alert;
 mod command;
 mod common;
 mod event;
@@ -13,6 +14,7 @@ mod objects;
 mod status;
 mod telemetry;
 
+pub use alert::{AlertMessage, AlertState};
 pub use command::{CommandPayload, ResultMessage, SetPayload};
 pub use common::{Id, Name, Timestamp};
 pub use event::{EventMessage, EventRecord, StateMessage};

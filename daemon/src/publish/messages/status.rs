@@ -233,6 +233,8 @@ pub enum PluginState {
     Failed,
     /// Its file is gone.
     Removed,
+    /// Turned off, in the configuration or by `set`.
+    Disabled,
 }
 
 /// What an instance of a plugin does.

@@ -22,6 +22,7 @@ use tokio::sync::Notify;
 use self::store::Store;
 use super::Error;
 use super::messages::OutboxReport;
+use crate::telemetry::progress::{Pulse, Who, Work};
 use crate::telemetry::{Counter, Gauge, Histogram, Registry};
 
 pub use self::record::Record;
@@ -106,9 +107,13 @@ impl Outbox {
             sync: registry.histogram("publish_outbox_sync_seconds", &[]),
         };
         let (folder, worker) = (state.join("outbox"), Arc::clone(&shared));
+        let pulse = registry.progress().worker(Who::named("the outbox"));
         let thread = std::thread::Builder::new()
             .name("outbox".into())
-            .spawn(move || worker.run(Store::open(&folder, limit), &metrics))
+            .spawn(move || {
+                pulse.begin(Work::Store);
+                worker.run(Store::open(&folder, limit), &metrics, &pulse);
+            })
             .map_err(Error::Thread)?;
         Ok(Self { shared, epoch, thread: Mutex::new(Some(thread)), lock: Mutex::new(lock) })
     }
@@ -279,12 +284,13 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn run(&self, mut store: Store, metrics: &Metrics) {
+    fn run(&self, mut store: Store, metrics: &Metrics, pulse: &Pulse) {
         let mut session = 0;
         let mut more = false;
         let mut last_tick = Instant::now();
         self.publish(&store, metrics, &mut Vec::new(), session);
         loop {
+            pulse.end();
             let (batch, wants, stop) = {
                 let idle = |state: &mut State| {
                     let wants = state.connected && more && state.ahead_bytes < AHEAD_BYTES / 2;
@@ -306,6 +312,7 @@ impl Shared {
                 let wants = state.connected && state.ahead_bytes < AHEAD_BYTES / 2;
                 (std::mem::take(&mut state.queue), wants, state.stop)
             };
+            pulse.begin(Work::Store);
             if !batch.is_empty() {
                 let begin = Instant::now();
                 store.append(batch.into());
