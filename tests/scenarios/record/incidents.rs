@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
+use e2e::cuda::Soft;
 use e2e::daemon::{Daemon, binary};
 use e2e::mosquitto::{Mosquitto, until};
 use e2e::rtsp::RtspServer;
@@ -137,4 +138,35 @@ fn a_stream_with_masks_says_that_it_has_no_clips() {
     until("it is said", || status(&daemon)["streams"]["s"]["no_clips"] == why);
     assert!(daemon.log().contains("no clips are recorded of this stream"), "{}", daemon.log());
     assert!(daemon.stop().success());
+}
+
+#[test]
+fn both_lanes_take_the_same_picture() {
+    let folder = tempfile::tempdir().unwrap();
+    let film = video(folder.path(), &fight().replace("seconds=40", "seconds=14"));
+    let mask = "masks.half = { polygon = [[0, 0], [200, 0], [200, 360], [0, 360]] }";
+    let taken = ["cpu", "cuda"].map(|lane| {
+        let folder = tempfile::tempdir().unwrap();
+        let config = format!(
+            "box.name = \"b\"\nmqtt.url = \"off\"\naccel.lane = \"{lane}\"\nrecord.min_free_bytes = 0\n{MODELS}\n{}",
+            stream("s", film.to_str().unwrap(), mask)
+        );
+        let soft = (lane == "cuda").then(|| Soft::new(folder.path()));
+        let environment = soft.as_ref().map(Soft::environment).unwrap_or_default();
+        let daemon = Daemon::start_with(folder.path(), &config, &environment);
+        until("the film is over", || status(&daemon)["streams"]["s"]["state"] == "ended");
+        assert_eq!(status(&daemon)["streams"]["s"]["lane"], lane);
+        let process = daemon.id();
+        assert!(daemon.stop().success());
+        if let Some(soft) = &soft {
+            soft.books(process).balance();
+        }
+        let clips = folder.path().join("state/clips/s");
+        let mut files: Vec<_> = std::fs::read_dir(clips).unwrap().map(|entry| entry.unwrap().path()).collect();
+        files.sort();
+        assert!(files.iter().all(|file| file.extension().unwrap() == "jpg"), "{files:?}");
+        std::fs::read(&files[0]).unwrap()
+    });
+    assert_eq!(taken[0], taken[1], "the same file, byte by byte");
+    assert!(Decoded::of(&taken[0]).is_black((4, 60), (190, 320)), "masked");
 }
