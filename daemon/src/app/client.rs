@@ -60,6 +60,7 @@ pub(super) fn status(settings: &Settings, as_json: bool) -> anyhow::Result<()> {
     let mqtt = &status["mqtt"];
     print!("mqtt {} {}  {} events wait", text(&mqtt["broker"]), text(&mqtt["state"]), mqtt["pending"]);
     println!("{}", mqtt["error"].as_str().map(|error| format!("  ({error})")).unwrap_or_default());
+    println!("{}", page_line(&status["http"]));
     gpu_lines(&status["gpu"]);
     if let Some(line) = record_line(&status["record"]) {
         println!("{line}");
@@ -129,6 +130,17 @@ fn record_line(record: &Value) -> Option<String> {
         line += &format!("  ({error})");
     }
     Some(line)
+}
+
+/// The status page: where it is, or why it is not.
+fn page_line(http: &Value) -> String {
+    let url = http["url"].as_str().unwrap_or("-");
+    match (http["state"].as_str().unwrap_or("-"), http["error"].as_str()) {
+        ("off", _) => "page off".to_owned(),
+        ("listening", _) if http["token"] == true => format!("page {url}  asks for the token"),
+        ("listening", _) => format!("page {url}"),
+        (state, error) => format!("page {url} {state}  ({})", error.unwrap_or_default()),
+    }
 }
 
 /// A model: what runs it, and how it stands with its engine.

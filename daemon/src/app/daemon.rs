@@ -13,18 +13,20 @@ use tokio::sync::mpsc;
 
 use super::duties::Duties;
 use super::handler::Handler;
+use super::web::{Pulse, Web, show_events};
 use crate::config::Settings;
 use crate::config::settings::LaneChoice;
 use crate::control::Server;
 use crate::encode::RtspServer;
 use crate::gpu::{Watch, probe};
+use crate::http::{Page, Server as PageServer};
 use crate::pipeline::Supervisor;
 use crate::plugins::{Compiler, Host, HostOptions};
 use crate::publish::messages::Timestamp;
 use crate::publish::{PublishHandle, PublishSettings, Publisher};
 use crate::record::{RecordHandle, Recorder};
 use crate::service::crash::Crashes;
-use crate::service::{Notifier, Signal, Signals, Watchdog};
+use crate::service::{Notifier, Signal, Signals, Vitals, Watchdog};
 use crate::telemetry::Registry;
 use crate::telemetry::progress::{Progress, Who, Work};
 
@@ -46,6 +48,9 @@ pub(super) struct Core {
     pub(super) crashes: Arc<Crashes>,
     pub(super) gpus: Watch,
     pub(super) record: RecordHandle,
+    pub(super) page: Page,
+    pub(super) pulse: Pulse,
+    pub(super) vitals: Arc<Vitals>,
     pub(super) since: Timestamp,
     /// Who has what in hand.
     pub(super) progress: Progress,
@@ -86,7 +91,10 @@ pub(super) async fn serve(
     let box_ = settings.box_.name.clone();
     let publishing = PublishSettings::new(&settings.mqtt, &box_, &settings.paths.state)?;
     let mut publisher = Publisher::start(publishing, &registry, &tokio::runtime::Handle::current())?;
+    let page = Page::new(&settings.http, &settings.paths.state, &registry);
+    show_events(&publisher.handle(), &page);
     let host = start_host(&settings, &registry, &publisher.handle()).await?;
+    super::plugin_keys::say(&settings, &host);
     let rtsp = start_rtsp(&settings);
     let recorder = start_recorder(&settings, &registry, publisher.handle())?;
     let supervisor = Supervisor::new(
@@ -109,6 +117,9 @@ pub(super) async fn serve(
         crashes,
         gpus,
         record: recorder.handle(),
+        page: page.clone(),
+        pulse: Pulse::new(),
+        vitals: Arc::new(Vitals::new(&registry, settings.paths.state.clone())),
         since: Timestamp::now(),
         progress,
     });
@@ -118,6 +129,7 @@ pub(super) async fn serve(
         handler,
         &tokio::runtime::Handle::current(),
     )?;
+    let web = PageServer::start(&page, Arc::new(Web(Arc::clone(&core))), &tokio::runtime::Handle::current());
     let requests = publisher.requests();
     core.supervisor.apply(&settings);
 
@@ -126,9 +138,11 @@ pub(super) async fn serve(
 
     // In reverse: nothing new is asked for, streams end and finalise, then what they spoke through.
     notifier.stopping();
-    turns.begin(Work::Stop);
+    // It waits for the others now, each of which is watched for itself.
+    turns.end();
     tracing::info!("stopping");
     control.stop().await;
+    web.stop().await;
     let stopping = Arc::clone(&core);
     let stopped = tokio::task::spawn_blocking(move || {
         stopping.supervisor.stop();

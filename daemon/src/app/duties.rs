@@ -86,6 +86,11 @@ impl<R: FnOnce()> Duties<R> {
     pub(super) fn see_to(&mut self) {
         self.turns.begin(Work::Turn);
         while self.answers.try_join_next().is_some() {}
+        self.core.pulse.beat();
+        if self.core.vitals.due() {
+            let vitals = Arc::clone(&self.core.vitals);
+            self.spawn(move || vitals.look());
+        }
         let streams = self.core.supervisor.report();
         let running =
             streams.values().filter(|report| report.status.state == messages::StreamState::Running).count();

@@ -99,18 +99,13 @@ pub(super) fn build<L: Lane>(
         })
         .collect();
     let plugins = PluginSetup::new(name, settings, &models, Arc::clone(&shared.host));
-    let outputs = Outputs::new(
-        Arc::clone(name),
-        &settings.outputs,
-        shared.server.clone(),
-        shared.registry.progress().clone(),
-    );
+    let outputs = Outputs::new(Arc::clone(name), &settings.outputs, shared.server.clone(), &shared.registry);
     let labelled = [(crate::telemetry::fields::STREAM, &**name)];
     let registry = &shared.registry;
     // Of a rendered scene they never were there; of any other source they came and were let go.
     let left_out = if scene { "stream_frames_left_out_total" } else { "stream_frames_dropped_total" };
     let left_out = registry.counter(left_out, &labelled);
-    let trace = settings.trace.as_ref().map(|path| Trace::start(path, name, &labels));
+    let trace = settings.recording.clone().map(|recording| Trace::new(recording, name));
     let delivery = Delivery::new(
         Arc::clone(name),
         plugins,
@@ -158,6 +153,7 @@ pub(super) fn build<L: Lane>(
             skipped: registry.counter("stream_inference_skipped_total", &labelled),
             preprocess: registry.histogram("stream_preprocess_seconds", &labelled),
             failures: registry.counter("stream_model_failures_total", &labelled),
+            in_flight: registry.gauge("stream_in_flight_frames", &labelled),
             pulse: pulse.clone(),
         },
         live: scene,

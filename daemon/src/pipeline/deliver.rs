@@ -18,6 +18,7 @@ use super::shot::Shot;
 use super::status::SharedStatus;
 use super::thumbnail::{self, Seen};
 use super::trace::Trace;
+use super::trace::lines::{EntryLine, Header};
 use super::worker::size_of;
 use crate::config::settings::{ModelUse, PluginUse, Sample, Stream};
 use crate::flow::{Change, Frame, FrameMeta, Picture, Recycle, Size, StreamInfo};
@@ -80,6 +81,19 @@ impl PluginSetup {
             zones: settings.zones.clone(),
         };
         Self { host, context, uses: settings.plugins.clone() }
+    }
+
+    /// The row's entries in order, for a trace.
+    fn entries(&self) -> Vec<EntryLine> {
+        let mut uses: Vec<_> = self.uses.iter().filter(|(_, used)| used.enabled).collect();
+        uses.sort_by_key(|(name, used)| (used.order, (*name).clone()));
+        uses.into_iter()
+            .map(|(entry, used)| EntryLine {
+                entry: entry.clone(),
+                plugin: used.plugin(entry).to_owned(),
+                config: used.config.clone(),
+            })
+            .collect()
     }
 }
 
@@ -161,6 +175,9 @@ impl<L: Lane> Delivery<L> {
         if let (Some(trace), Some(found)) = (&mut self.trace, &found) {
             self.meters.pulse.begin(Work::Trace);
             trace.frame(&frame.meta, &runs, found, &scores, &row);
+            if trace.full() {
+                trace.turn(&self.plugins.as_mut().map(StreamPlugins::tape_anew).unwrap_or_default());
+            }
         }
         let ran: Vec<u32> = runs.iter().map(|run| run.model).collect();
         self.publish.objects(ObjectsRecord {
@@ -214,6 +231,9 @@ impl<L: Lane> Delivery<L> {
         let now = self.now();
         let Some(plugins) = &mut self.plugins else { return };
         let row = plugins.signal(now, signal);
+        if let Some(trace) = &mut self.trace {
+            trace.steps(&row.steps);
+        }
         self.announce(&row, None);
     }
 
@@ -228,7 +248,14 @@ impl<L: Lane> Delivery<L> {
             context.size = info.size;
             context.rate =
                 if info.rate.1 > 0 { f64::from(info.rate.0) / f64::from(info.rate.1) } else { 0.0 };
-            match StreamPlugins::new(&self.setup.host, &context, &self.setup.uses) {
+            let row = match &mut self.trace {
+                Some(trace) => {
+                    trace.begin(Header::new(&context, self.setup.entries()));
+                    StreamPlugins::recorded(&self.setup.host, &context, &self.setup.uses)
+                }
+                None => StreamPlugins::new(&self.setup.host, &context, &self.setup.uses),
+            };
+            match row {
                 Ok(plugins) => self.plugins = Some(plugins),
                 Err(error) => {
                     tracing::error!(stream = %self.stream, %error, "the stream runs without plugins")
@@ -259,6 +286,7 @@ impl<L: Lane> Delivery<L> {
             _ => 0.0,
         };
         let plugins = self.plugins.as_ref().map(StreamPlugins::status).unwrap_or_default();
+        self.outputs.meter();
         let outputs = self.outputs.status();
         self.thumbnail.rest();
         let mut edges = self.outputs.edges(lane);
@@ -270,6 +298,7 @@ impl<L: Lane> Delivery<L> {
             no_clips = recording.no_clips().cloned();
         }
         let (encoded, not_encoded) = self.outputs.counts();
+        let problem = self.trace.as_ref().and_then(Trace::problem).map(str::to_owned);
         status.update(|report| {
             // Whole numbers: a retained message that changes with every tick would drown the broker.
             report.status.fps = fps.round() as f32;
@@ -282,6 +311,11 @@ impl<L: Lane> Delivery<L> {
             }
             report.no_clips = no_clips;
             report.status.outputs = outputs;
+            if let Some(problem) = &problem
+                && !report.status.warnings.contains(problem)
+            {
+                report.status.warnings.push(problem.clone());
+            }
             report.status.edges.retain(|edge| !edge.name.starts_with("encode "));
             report.status.edges.extend(edges);
         });
@@ -292,6 +326,9 @@ impl<L: Lane> Delivery<L> {
     pub(super) fn stop(mut self) {
         if let Some(mut plugins) = self.plugins.take() {
             let row = plugins.stop();
+            if let Some(trace) = &mut self.trace {
+                trace.steps(&row.steps);
+            }
             self.announce(&row, None);
         }
         if let Some(recording) = &self.recording {

@@ -18,6 +18,7 @@ pub mod lane;
 mod late;
 pub mod model;
 mod models;
+mod output_meters;
 mod outputs;
 mod overlay;
 mod pool;
@@ -31,7 +32,7 @@ mod status;
 mod stream;
 mod supervisor;
 mod thumbnail;
-mod trace;
+pub mod trace;
 mod worker;
 
 pub use blame::announce;

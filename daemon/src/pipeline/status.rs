@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::publish::PublishHandle;
 use crate::publish::messages::{StreamState, StreamStatus, Timestamp};
+use crate::telemetry::Gauge;
 
 /// A stream's status with the numbers that change all the time, for `watchpost status`.
 #[derive(Debug, Clone, Serialize)]
@@ -63,12 +64,13 @@ impl Report {
 
 /// The status of one stream, shared.
 #[derive(Debug, Clone)]
-pub struct SharedStatus(Arc<Mutex<Report>>);
+pub struct SharedStatus(Arc<Mutex<Report>>, Gauge);
 
 impl SharedStatus {
-    /// The status of a stream that has not started.
-    pub(super) fn new(source: &str, lane: &str) -> Self {
-        Self(Arc::new(Mutex::new(Report::new(source, lane))))
+    /// The status of a stream that has not started. `up` is 1 while it runs.
+    pub(super) fn new(source: &str, lane: &str, up: Gauge) -> Self {
+        up.set(0.0);
+        Self(Arc::new(Mutex::new(Report::new(source, lane))), up)
     }
 
     /// A copy of it.
@@ -91,6 +93,7 @@ impl SharedStatus {
         publish: &PublishHandle,
     ) {
         let mut changed = false;
+        self.1.set(f64::from(u8::from(state == StreamState::Running)));
         self.update(|report| {
             changed = report.status.state != state;
             if changed {

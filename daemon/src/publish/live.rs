@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use crate::telemetry::Counter;
+use crate::telemetry::{Counter, Gauge};
 
 /// Answers that wait at most.
 const ANSWERS: usize = 256;
@@ -26,6 +26,8 @@ pub(super) struct Live {
     /// Something may be there to send.
     pub ready: Notify,
     dropped: Counter,
+    /// Answers and fleeting messages that wait.
+    waiting: Gauge,
 }
 
 #[derive(Debug, Default)]
@@ -42,8 +44,8 @@ struct Queues {
 }
 
 impl Live {
-    pub fn new(dropped: Counter) -> Self {
-        Self { queues: Mutex::default(), ready: Notify::new(), dropped }
+    pub fn new(dropped: Counter, waiting: Gauge) -> Self {
+        Self { queues: Mutex::default(), ready: Notify::new(), dropped, waiting }
     }
 
     fn lock(&self) -> MutexGuard<'_, Queues> {
@@ -118,8 +120,13 @@ impl Live {
             queues.answers.pop_front();
             self.dropped.inc();
         }
+        self.show(&queues);
         drop(queues);
         self.ready.notify_one();
+    }
+
+    fn show(&self, queues: &Queues) {
+        self.waiting.set((queues.answers.len() + queues.fleeting.len()) as f64);
     }
 
     pub fn fleeting(&self, topic: String, payload: Vec<u8>) {
@@ -132,12 +139,16 @@ impl Live {
             queues.fleeting_bytes -= oldest.len();
             self.dropped.inc();
         }
+        self.show(&queues);
         drop(queues);
         self.ready.notify_one();
     }
 
     pub fn next_answer(&self) -> Option<Message> {
-        self.lock().answers.pop_front()
+        let mut queues = self.lock();
+        let message = queues.answers.pop_front();
+        self.show(&queues);
+        message
     }
 
     pub fn next_retained(&self) -> Option<Message> {
@@ -163,6 +174,7 @@ impl Live {
         let mut queues = self.lock();
         let message = queues.fleeting.pop_front()?;
         queues.fleeting_bytes -= message.1.len();
+        self.show(&queues);
         Some(message)
     }
 
@@ -172,6 +184,7 @@ impl Live {
         self.dropped.add(queues.fleeting.len() as u64);
         queues.fleeting.clear();
         queues.fleeting_bytes = 0;
+        self.show(&queues);
         let Queues { retained, pictures, .. } = &mut *queues;
         retained.values_mut().chain(pictures.values_mut()).for_each(|(_, due)| *due = true);
         queues.unconfirmed = !queues.retained.is_empty();
@@ -198,7 +211,7 @@ mod tests {
 
     #[test]
     fn unchanged_retained_messages_are_sent_once_and_again_after_a_reconnect() {
-        let live = Live::new(Counter::new());
+        let live = Live::new(Counter::new(), Gauge::new());
         live.retain("a/x".into(), b"1".to_vec());
         live.retain("a/x".into(), b"1".to_vec());
         assert_eq!(text(live.next_retained()), pair("a/x", "1"));
@@ -224,7 +237,7 @@ mod tests {
 
     #[test]
     fn of_a_picture_only_the_newest_is_sent_and_goes_with_its_stream() {
-        let live = Live::new(Counter::new());
+        let live = Live::new(Counter::new(), Gauge::new());
         live.picture("a/snapshot".into(), b"1".to_vec());
         live.picture("a/snapshot".into(), b"2".to_vec());
         assert_eq!(text(live.next_picture()), pair("a/snapshot", "2"));
@@ -240,14 +253,17 @@ mod tests {
     #[test]
     fn fleeting_messages_are_bounded_and_the_oldest_go_first() {
         let dropped = Counter::new();
-        let live = Live::new(dropped.clone());
+        let waiting = Gauge::new();
+        let live = Live::new(dropped.clone(), waiting.clone());
         for n in 0..FLEETING + 3 {
             live.fleeting(n.to_string(), b"x".to_vec());
         }
         assert_eq!(dropped.get(), 3);
         assert_eq!(live.next_fleeting().unwrap().0, "3");
         live.fleeting("large".into(), vec![0; FLEETING_BYTES]);
+        assert_eq!(waiting.get(), 1.0);
         assert_eq!(live.next_fleeting().unwrap().0, "large");
         assert!(live.next_fleeting().is_none());
+        assert_eq!(waiting.get(), 0.0);
     }
 }

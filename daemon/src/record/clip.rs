@@ -126,7 +126,11 @@ impl Clip {
             None if part.packets.is_empty() => return Ok(Progress::Going),
             None => {
                 let path = store.part(&self.name()).map_err(MuxError::Disk)?;
-                let mux = Mux::start(&path, &part).map_err(|error| named(error, &path))?;
+                let mux = Mux::start(&path, &part).map_err(|error| {
+                    // Nothing is in it yet; the next start removes it where the disk refuses.
+                    let _ = std::fs::remove_file(&path);
+                    named(error, &path)
+                })?;
                 let video = part.video.clone();
                 self.file.insert(File { mux, part: path, video, next: 0, ended: None })
             }
