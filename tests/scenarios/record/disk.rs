@@ -1,5 +1,6 @@
 //! A disk that is full: recording stops and says so, alerts go on, and recording goes on when there is room.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -29,28 +30,17 @@ impl Disk {
 
     /// Fills it to the last byte.
     fn fill(&self) {
-        let file = self.0.join("filler");
-        let mut block = vec![7u8; 1 << 16];
-        let mut bytes = Vec::new();
-        while std::fs::write(&file, {
-            bytes.extend_from_slice(&block);
-            &bytes
-        })
-        .is_ok()
-        {}
-        // What is left below a block.
+        let mut file = std::fs::File::create(self.0.join("filler")).unwrap();
+        let mut block = vec![7u8; 1 << 20];
         while !block.is_empty() {
-            block.truncate(block.len() / 2);
-            let _ = std::fs::write(self.0.join(format!("filler-{}", block.len())), &block);
+            if file.write_all(&block).is_err() {
+                block.truncate(block.len() / 2);
+            }
         }
     }
 
     fn free(&self) {
-        for entry in std::fs::read_dir(&self.0).unwrap().flatten() {
-            if entry.file_name().to_string_lossy().starts_with("filler") {
-                std::fs::remove_file(entry.path()).unwrap();
-            }
-        }
+        std::fs::remove_file(self.0.join("filler")).unwrap();
     }
 }
 
