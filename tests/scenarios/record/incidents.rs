@@ -42,7 +42,9 @@ pub fn stream(name: &str, source: &str, more: &str) -> String {
     )
 }
 
-pub const MODELS: &str = "models.people.path = \"people\"\nmodels.violence.path = \"violence\"\n";
+/// A fight begins with a low severity, and grows.
+pub const MODELS: &str =
+    "models.people.path = \"people\"\nmodels.violence.path = \"violence\"\nrecord.severity = \"low\"\n";
 
 /// `watchpost status --json`.
 pub fn status(daemon: &Daemon) -> Value {
@@ -78,8 +80,14 @@ fn a_fight_has_a_picture_and_a_clip() {
         until("the snapshot is there", || snapshot.is_file());
         let picture = Decoded::read(&snapshot);
         assert_eq!(picture.size, Size::new(640, 360));
-        // The banner of a high alert lies across the top; boxes have the colours of their tracks.
-        assert!(picture.count(0x00C4_1818) > 2000, "the alert is in the picture");
+        // The alert's banner lies across the top, in the colour of its severity.
+        let banner = match begin["severity"].as_str().unwrap() {
+            "low" => 0x0024_5FA8,
+            "medium" => 0x00C7_6A00,
+            "high" => 0x00C4_1818,
+            _ => 0x0090_00A0,
+        };
+        assert!(picture.count(banner) > 2000, "the alert is in the picture: {begin}");
         if name == "yard" {
             assert!(picture.is_black((4, 60), (190, 320)), "nobody may see what is masked");
             assert!(begin.get("clip").is_none(), "{begin}");
