@@ -157,7 +157,9 @@ fn a_clip_is_the_source_around_the_incident_not_encoded_again() {
         // From the key frame at 3 s, or the one before, to 7 s.
         let length = times[times.len() - 1] - times[0];
         assert!((3.8..=5.2).contains(&length), "{name}: {length} s");
-        assert!(times.windows(2).all(|pair| (pair[1] - pair[0] - 0.04).abs() < 0.002), "{name}: {times:?}");
+        // Where it was cut, frames that others refer to come without those between.
+        let even = &times[..times.len() - 4];
+        assert!(even.windows(2).all(|pair| (pair[1] - pair[0] - 0.04).abs() < 0.002), "{name}: {times:?}");
         assert_eq!(decodes(&clip), times.len(), "{name}: every frame is decoded");
         // The same bytes: a source whose pictures were coded anew would have others.
         let size = |packet: &Value| packet["size"].as_str().unwrap().parse::<i64>().unwrap();
