@@ -10,17 +10,20 @@ mod daemon;
 mod demo;
 mod duties;
 mod handler;
+mod plugin_keys;
 mod plugin_list;
 mod reload;
 mod status_line;
+mod web;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::Context;
 
 use crate::cli::{
-    BenchCommand, Command, ConfigArgs, DoctorArgs, GpuCommand, ModelCommand, PluginCommand, SceneCommand,
+    BenchCommand, Command, DoctorArgs, GpuCommand, ModelCommand, PluginCommand, RunArgs, SceneCommand,
     StatusArgs, StreamArgs,
 };
 use crate::config::{ConfigError, Problem, Settings};
@@ -29,6 +32,9 @@ use crate::service::state::StateError;
 
 /// Exit status for a wrong configuration (sysexits.h, EX_CONFIG).
 const EX_CONFIG: u8 = 78;
+
+/// The folder of `watchpost run --record`: whatever the configuration says, also when it is read again.
+static RECORD: OnceLock<PathBuf> = OnceLock::new();
 
 /// How long the end waits for what a second signal to stop left behind.
 const LEAVE: Duration = Duration::from_secs(1);
@@ -65,8 +71,11 @@ pub fn main(command: Command) -> anyhow::Result<()> {
             client::set_enabled(&look_up(&config.config)?, &stream, false)
         }
         Command::Scene(SceneCommand::Export(arguments)) => crate::jobs::scene::run(&arguments),
-        Command::Plugin(PluginCommand::List { config, json }) => {
-            plugin_list::run(&look_up(&config.config)?, json)
+        Command::Plugin(PluginCommand::List { config, long, json }) => {
+            plugin_list::run(&look_up(&config.config)?, long, json)
+        }
+        Command::Plugin(PluginCommand::Replay(arguments)) => {
+            crate::jobs::plugin::replay::run(&arguments, &load_or_default(None)?.limits)
         }
         Command::Plugin(PluginCommand::Enable { config, name }) => {
             client::set_plugin_enabled(&load(&config.config)?, &name, true)
@@ -144,11 +153,15 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
     if error.chain().any(for_good) { EX_CONFIG } else { 1 }
 }
 
-fn run(arguments: &ConfigArgs) -> anyhow::Result<()> {
-    let settings = load(&arguments.config)?;
+fn run(arguments: &RunArgs) -> anyhow::Result<()> {
+    if let Some(folder) = &arguments.record {
+        // Nobody has set it before: this is the only call of this process's one command.
+        let _ = RECORD.set(std::path::absolute(folder).context("--record")?);
+    }
+    let settings = load(&arguments.config.config)?;
     let _logging = crate::service::logging::init(&settings.log.level)?;
     let runtime = runtime()?;
-    let config = Some(arguments.config.clone());
+    let config = Some(arguments.config.config.clone());
     let outcome = runtime.block_on(daemon::serve(settings, config, std::future::pending(), || {}));
     crate::service::logging::sum_up(true);
     // Who was told twice to stop does not wait for what hangs.
@@ -193,6 +206,9 @@ fn read(file: &Path) -> anyhow::Result<(Settings, Vec<Problem>)> {
     let loaded = crate::config::load(file).context("the configuration is wrong")?;
     let mut settings = loaded.settings;
     shipped(&mut settings);
+    if let Some(folder) = RECORD.get() {
+        settings.record_into(folder);
+    }
     crate::infer::Runtime::look_in(settings.paths.state.join(crate::infer::RUNTIMES));
     Ok((settings, loaded.missing))
 }

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use anyhow::bail;
 
+use super::plugin_keys;
 use crate::config::{Problem, Settings};
 use crate::plugins::{Compiler, Host, HostOptions};
 use crate::telemetry::Registry;
@@ -32,6 +33,8 @@ pub(super) fn run(settings: &Settings, missing: &[Problem]) -> anyhow::Result<()
             crate::pipeline::check_model(settings, name).map_err(|error| error.to_string()),
         );
     }
+    let page = settings.http.url().unwrap_or_else(|| "off".to_owned());
+    say("status page".to_owned(), crate::http::check(&settings.http).map(|()| page));
     // In a folder of its own: a daemon may be running on the configured one.
     let state = tempfile::tempdir()?;
     let mut paths = settings.paths.clone();
@@ -64,7 +67,7 @@ pub(super) fn run(settings: &Settings, missing: &[Problem]) -> anyhow::Result<()
             let result = if known.contains(plugin) {
                 host.check_config(name, entry, used)
                     .map(|()| plugin.to_owned())
-                    .map_err(|error| error.to_string())
+                    .map_err(|error| plugin_keys::problem(settings, error).to_string())
             } else {
                 Err(format!(
                     "no plugin \"{plugin}\" in the folders; there are: {}",
@@ -73,6 +76,9 @@ pub(super) fn run(settings: &Settings, missing: &[Problem]) -> anyhow::Result<()
             };
             say(format!("stream {name}, plugin entry {entry}"), result);
         }
+    }
+    for problem in plugin_keys::missing(settings, &host) {
+        println!("note   {problem}");
     }
     if wrong > 0 {
         bail!("{wrong} of the things above are wrong");

@@ -13,17 +13,20 @@ use tokio::sync::mpsc;
 
 use super::duties::Duties;
 use super::handler::Handler;
+use super::web::{Pulse, Web, show_events};
 use crate::config::Settings;
 use crate::config::settings::LaneChoice;
 use crate::control::Server;
 use crate::encode::RtspServer;
 use crate::gpu::{Watch, probe};
+use crate::http::{Page, Server as PageServer};
 use crate::pipeline::Supervisor;
 use crate::plugins::{Compiler, Host, HostOptions};
 use crate::publish::messages::Timestamp;
 use crate::publish::{PublishHandle, PublishSettings, Publisher};
+use crate::record::{RecordHandle, Recorder};
 use crate::service::crash::Crashes;
-use crate::service::{Notifier, Signal, Signals, Watchdog};
+use crate::service::{Notifier, Signal, Signals, Vitals, Watchdog};
 use crate::telemetry::Registry;
 use crate::telemetry::progress::{Progress, Who, Work};
 
@@ -44,6 +47,10 @@ pub(super) struct Core {
     pub(super) supervisor: Supervisor,
     pub(super) crashes: Arc<Crashes>,
     pub(super) gpus: Watch,
+    pub(super) record: RecordHandle,
+    pub(super) page: Page,
+    pub(super) pulse: Pulse,
+    pub(super) vitals: Arc<Vitals>,
     pub(super) since: Timestamp,
     /// Who has what in hand.
     pub(super) progress: Progress,
@@ -84,8 +91,12 @@ pub(super) async fn serve(
     let box_ = settings.box_.name.clone();
     let publishing = PublishSettings::new(&settings.mqtt, &box_, &settings.paths.state)?;
     let mut publisher = Publisher::start(publishing, &registry, &tokio::runtime::Handle::current())?;
+    let page = Page::new(&settings.http, &settings.paths.state, &registry);
+    show_events(&publisher.handle(), &page);
     let host = start_host(&settings, &registry, &publisher.handle()).await?;
+    super::plugin_keys::say(&settings, &host);
     let rtsp = start_rtsp(&settings);
+    let recorder = start_recorder(&settings, &registry, publisher.handle())?;
     let supervisor = Supervisor::new(
         &settings,
         Arc::clone(&host),
@@ -93,6 +104,7 @@ pub(super) async fn serve(
         rtsp.as_ref().map(RtspServer::handle),
         registry.clone(),
         Arc::clone(&crashes),
+        recorder.handle(),
     );
     let lane = supervisor.lane(&settings).map_err(|why| anyhow::anyhow!("accel.lane: {why}"))?;
     let gpus = watch_gpus(&settings, &registry)?;
@@ -104,6 +116,10 @@ pub(super) async fn serve(
         supervisor,
         crashes,
         gpus,
+        record: recorder.handle(),
+        page: page.clone(),
+        pulse: Pulse::new(),
+        vitals: Arc::new(Vitals::new(&registry, settings.paths.state.clone())),
         since: Timestamp::now(),
         progress,
     });
@@ -115,18 +131,24 @@ pub(super) async fn serve(
     )?;
     let requests = publisher.requests();
     core.supervisor.apply(&settings);
+    // Not before there are streams: a box without any would be taken for one that is ready.
+    let web = PageServer::start(&page, Arc::new(Web(Arc::clone(&core))), &tokio::runtime::Handle::current());
 
     let duties = Duties::new(Arc::clone(&core), notifier.clone(), turns.clone(), lane, ready);
     let lost = work(&core, duties, requests, &mut signals, until).await;
 
     // In reverse: nothing new is asked for, streams end and finalise, then what they spoke through.
     notifier.stopping();
-    turns.begin(Work::Stop);
+    // It waits for the others now, each of which is watched for itself.
+    turns.end();
     tracing::info!("stopping");
     control.stop().await;
+    web.stop().await;
     let stopping = Arc::clone(&core);
     let stopped = tokio::task::spawn_blocking(move || {
         stopping.supervisor.stop();
+        // What the streams left is finished before the broker is left.
+        recorder.stop();
         if let Some(rtsp) = rtsp {
             rtsp.stop();
         }
@@ -260,6 +282,16 @@ async fn start_host(
     }
     host.settle_orphans()?;
     Ok(Arc::new(host))
+}
+
+/// Records incidents; the newest snapshots go to the broker too.
+fn start_recorder(
+    settings: &Settings,
+    registry: &Registry,
+    publish: PublishHandle,
+) -> anyhow::Result<Recorder> {
+    let show = Box::new(move |stream: &str, jpeg: &[u8]| publish.snapshot(stream, jpeg));
+    Recorder::start(settings, registry, show).context("no thread to record with")
 }
 
 /// The RTSP server, where an output wants it. One that cannot listen fails those outputs, not the daemon.

@@ -44,7 +44,7 @@ fn answer_control(core: &Core, request: &ControlRequest) -> Result<Value, String
     match request.command.as_str() {
         "status" => Ok(status_of(core)),
         "reload" => apply(core).map(|applied| json!(applied)),
-        "plugins" => Ok(json!({ "plugins": core.host.plugins(), "entries": core.host.status() })),
+        "plugins" => Ok(super::plugin_list::of_daemon(&core.settings(), &core.host)),
         "command" => core.supervisor.command(
             &text("stream")?,
             &text("entry")?,
@@ -63,7 +63,7 @@ fn answer_control(core: &Core, request: &ControlRequest) -> Result<Value, String
     }
 }
 
-fn status_of(core: &Core) -> Value {
+pub(super) fn status_of(core: &Core) -> Value {
     let now = Timestamp::now();
     let models = core.supervisor.models().into_iter().map(|model| {
         let mut value = json!(model);
@@ -77,7 +77,9 @@ fn status_of(core: &Core) -> Value {
         "box": core.settings().box_.name,
         "since": core.since,
         "mqtt": core.publish.status(),
+        "http": core.page.status(),
         "gpu": core.gpus.seen(),
+        "record": core.record.status(),
         "models": models.collect::<Vec<_>>(),
         "streams": core.supervisor.report(),
         "plugins": core.host.plugins(),

@@ -31,7 +31,9 @@ pub(super) fn apply(core: &Core) -> Result<crate::pipeline::Applied, String> {
         tracing::error!(error = text, "the new configuration is not applied");
         return Err(text);
     }
+    super::plugin_keys::say(&settings, &core.host);
     let applied = core.supervisor.apply(&settings);
+    core.page.configure(&settings.http, &settings.paths.state);
     *current = settings;
     tracing::info!(started = ?applied.started, restarted = ?applied.restarted, stopped = ?applied.stopped,
         untouched = applied.untouched.len(), "configuration reloaded");

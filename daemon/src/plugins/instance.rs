@@ -48,6 +48,8 @@ pub(super) struct Instance {
     bounds: Vec<f32>,
     runs: Vec<wit::Run>,
     scores: Vec<wit::Score>,
+    /// What it was configured with: context and configuration.
+    setup: (String, String),
 }
 
 struct Calls {
@@ -70,8 +72,23 @@ impl Instance {
         let (store, calls) = instantiate(shared, loaded, names)?;
         let limits = shared.limits.clone();
         let loaded = Arc::clone(loaded);
-        let (bounds, runs, scores) = Default::default();
-        Ok(Self { loaded, store, calls, limits, models, bounds, runs, scores })
+        let (bounds, runs, scores, setup) = Default::default();
+        Ok(Self { loaded, store, calls, limits, models, bounds, runs, scores, setup })
+    }
+
+    /// What it was configured with: context and configuration.
+    pub(super) fn setup(&self) -> (&str, &str) {
+        (&self.setup.0, &self.setup.1)
+    }
+
+    /// Ids that `new-id` gave it in the last call.
+    pub(super) fn ids(&self) -> &[u64] {
+        &self.store.data().given
+    }
+
+    /// The ids that `new-id` gives in the next call, before new ones.
+    pub(super) fn script(&mut self, ids: &[u64]) {
+        self.store.data_mut().script = ids.iter().copied().collect();
     }
 
     /// Asks a plugin that was just loaded who it is, in an instance of its own.
@@ -96,6 +113,7 @@ impl Instance {
 
     /// Hands over context and configuration.
     pub(super) fn configure(&mut self, context: &str, config: &str) -> Call<Result<(), String>> {
+        self.setup = (context.to_owned(), config.to_owned());
         let plugin = &self.calls.plugin;
         guarded(&mut self.store, "configure", Budget::Setup, &self.limits, |store| {
             plugin.call_configure(store, context, config)

@@ -10,6 +10,7 @@ use wasmtime::component::Linker;
 
 use super::compile::Compiler;
 use super::engine::Engine;
+use super::folder::FolderInfo;
 use super::guest::Guest;
 use super::ids::Ids;
 use super::loaded::Loaded;
@@ -46,6 +47,7 @@ pub(super) struct Shared {
 pub(super) struct Catalogue {
     pub plugins: BTreeMap<String, Arc<Loaded>>,
     pub infos: Vec<PluginInfo>,
+    pub folders: Vec<FolderInfo>,
 }
 
 impl Shared {

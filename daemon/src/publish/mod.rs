@@ -16,6 +16,7 @@ mod homeassistant;
 mod live;
 mod memory;
 pub mod messages;
+mod observe;
 mod onvif;
 pub mod outbox;
 mod requests;
@@ -140,6 +141,7 @@ impl Drop for Publisher {
 impl PublishHandle {
     /// One step of an incident. It has its number at once and is durable shortly after.
     pub fn event(&self, record: EventRecord) {
+        self.0.observers.tell(&record);
         let Some(outbox) = &self.0.outbox else { return };
         self.0.announcer.event(&self.0, &record);
         let settings = &self.0.settings;
@@ -148,6 +150,12 @@ impl PublishHandle {
             let message = EventMessage::new(&settings.box_, epoch, seq, record);
             (topic.into(), json(&message).into())
         });
+    }
+
+    /// Calls `observer` with each event from here on, on the thread that says it and also where publishing is off. It must
+    /// not block.
+    pub fn observe(&self, observer: impl Fn(&EventRecord) + Send + Sync + 'static) {
+        self.0.observers.add(observer);
     }
 
     /// Whether every event so far is on disk, or known not to get there.
@@ -197,6 +205,13 @@ impl PublishHandle {
             value: state.value,
         };
         self.retain(topic, &message);
+    }
+
+    /// The newest picture of an incident of a stream, a JPEG.
+    pub fn snapshot(&self, stream: &str, jpeg: &[u8]) {
+        if !self.0.is_off() {
+            self.0.live.picture(self.0.settings.topics.snapshot(stream), jpeg.to_vec());
+        }
     }
 
     /// What a stream does.

@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::announce::Announcer;
 use super::live::Live;
 use super::messages::{BoxState, BoxStatus, BoxStatusMessage, Id, OutboxReport, Timestamp};
+use super::observe::Observers;
 use super::outbox::Outbox;
 use super::settings::{Destination, PublishSettings};
 use crate::telemetry::{Counter, Gauge, Registry};
@@ -81,6 +82,8 @@ pub(super) struct Shared {
     limiter: Limiter,
     metadata_limiter: Limiter,
     pub announcer: Announcer,
+    /// Who else wants to know of events.
+    pub observers: Observers,
 }
 
 /// A message's bytes.
@@ -103,7 +106,7 @@ impl Shared {
             settings,
             outbox,
             announcer,
-            live: Live::new(dropped.clone()),
+            live: Live::new(dropped.clone(), registry.gauge("publish_queue_messages", &[])),
             registry: registry.clone(),
             dropped,
             acknowledged: registry.counter("publish_events_acknowledged_total", &[]),
@@ -113,6 +116,7 @@ impl Shared {
             box_status: Mutex::default(),
             limiter: Limiter::default(),
             metadata_limiter: Limiter::default(),
+            observers: Observers::default(),
         }
     }
 
