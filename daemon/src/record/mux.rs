@@ -118,9 +118,9 @@ impl Mux {
         if source.current_level_bytes() > WAITING {
             return Err(text("the disk is too slow"));
         }
-        // Decoding times never go back.
+        // Decoding times grow: a parser takes one that comes twice for none, and loses the picture's time over it.
         let dts = packet.dts.saturating_sub(self.base).max(*last);
-        *last = dts;
+        *last = dts + 1;
         let mut buffer = gst::Buffer::from_slice(Bytes(Arc::clone(&packet.data)));
         if let Some(buffer) = buffer.get_mut() {
             buffer.set_pts(gst::ClockTime::from_nseconds(pts));
@@ -161,7 +161,14 @@ impl Mux {
             gst::MessageView::Error(error) if error.error().is::<gst::ResourceError>() => {
                 Err(MuxError::Disk(Trouble { full: false, text: error.error().to_string() }))
             }
-            gst::MessageView::Error(error) => Err(text(error.error())),
+            gst::MessageView::Error(error) => {
+                let debug = error.debug().unwrap_or_default();
+                Err(MuxError::Clip(format!(
+                    "{}: {}",
+                    error.error(),
+                    debug.lines().last().unwrap_or_default()
+                )))
+            }
             _ => Ok(true),
         }
     }

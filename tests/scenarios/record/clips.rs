@@ -160,7 +160,9 @@ fn a_clip_is_the_source_around_the_incident_not_encoded_again() {
         // Where it was cut, frames that others refer to come without those between.
         let even = &times[..times.len() - 4];
         assert!(even.windows(2).all(|pair| (pair[1] - pair[0] - 0.04).abs() < 0.002), "{name}: {times:?}");
-        assert_eq!(decodes(&clip), times.len(), "{name}: every frame is decoded");
+        // A player leaves out what the edit list puts before the beginning.
+        let shown = decodes(&clip);
+        assert!((times.len() - 1..=times.len()).contains(&shown), "{name}: {shown} of {}", times.len());
         // The same bytes: a source whose pictures were coded anew would have others.
         let size = |packet: &Value| packet["size"].as_str().unwrap().parse::<i64>().unwrap();
         let source = probe(&file);

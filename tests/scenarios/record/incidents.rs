@@ -46,11 +46,10 @@ pub fn stream(name: &str, source: &str, more: &str) -> String {
 pub const MODELS: &str =
     "models.people.path = \"people\"\nmodels.violence.path = \"violence\"\nrecord.severity = \"low\"\n";
 
-/// `watchpost status --json`.
+/// `watchpost status --json`; nothing while the daemon does not answer yet.
 pub fn status(daemon: &Daemon) -> Value {
     let done = daemon.command(&["status", "--json"]);
-    serde_json::from_slice(&done.stdout)
-        .unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&done.stderr)))
+    serde_json::from_slice(&done.stdout).unwrap_or(Value::Null)
 }
 
 #[test]
