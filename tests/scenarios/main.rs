@@ -19,6 +19,7 @@ mod main_job;
 mod mqtt;
 mod outputs;
 mod plugins;
+mod record;
 mod runtime;
 mod scenes;
 mod service;

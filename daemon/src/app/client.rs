@@ -62,6 +62,9 @@ pub(super) fn status(settings: &Settings, as_json: bool) -> anyhow::Result<()> {
     println!("{}", mqtt["error"].as_str().map(|error| format!("  ({error})")).unwrap_or_default());
     println!("{}", page_line(&status["http"]));
     gpu_lines(&status["gpu"]);
+    if let Some(line) = record_line(&status["record"]) {
+        println!("{line}");
+    }
     for model in status["models"].as_array().into_iter().flatten() {
         println!("{}", model_line(model));
     }
@@ -81,6 +84,9 @@ pub(super) fn status(settings: &Settings, as_json: bool) -> anyhow::Result<()> {
         }
         for warning in stream["warnings"].as_array().into_iter().flatten() {
             println!("  warning: {}", text(warning));
+        }
+        if let Some(why) = stream["no_clips"].as_str() {
+            println!("  no clips: {why}");
         }
         for edge in stream["edges"].as_array().into_iter().flatten() {
             println!("  {:<16} {}", text(&edge["name"]), text(&edge["by"]));
@@ -110,6 +116,20 @@ pub(super) fn status(settings: &Settings, as_json: bool) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// What is recorded, or why nothing is.
+fn record_line(record: &Value) -> Option<String> {
+    let state = record["state"].as_str()?;
+    let megabytes = record["bytes"].as_f64().unwrap_or_default() / 1e6;
+    let mut line = format!("record {state}  {} files  {megabytes:.1} MB", record["files"]);
+    if let Some(dropped) = record["dropped"].as_u64().filter(|dropped| *dropped > 0) {
+        line += &format!("  {dropped} not recorded");
+    }
+    if let Some(error) = record["error"].as_str() {
+        line += &format!("  ({error})");
+    }
+    Some(line)
 }
 
 /// The status page: where it is, or why it is not.
@@ -209,5 +229,17 @@ mod tests {
         gpu["engine"] = json!({ "state": "missing" });
         gpu["progress"] = Value::Null;
         assert_eq!(model_line(&gpu), "model people on GPU 1  nothing yet  engine missing");
+    }
+
+    #[test]
+    fn what_is_recorded_is_a_line() {
+        let mut record = json!({ "state": "recording", "files": 3, "bytes": 1_500_000, "dropped": 0 });
+        assert_eq!(record_line(&record).unwrap(), "record recording  3 files  1.5 MB");
+        record["state"] = "full".into();
+        record["dropped"] = 2.into();
+        record["error"] = "the disk is full".into();
+        let line = record_line(&record).unwrap();
+        assert_eq!(line, "record full  3 files  1.5 MB  2 not recorded  (the disk is full)");
+        assert_eq!(record_line(&Value::Null), None);
     }
 }

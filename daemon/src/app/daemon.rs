@@ -24,6 +24,7 @@ use crate::pipeline::Supervisor;
 use crate::plugins::{Compiler, Host, HostOptions};
 use crate::publish::messages::Timestamp;
 use crate::publish::{PublishHandle, PublishSettings, Publisher};
+use crate::record::{RecordHandle, Recorder};
 use crate::service::crash::Crashes;
 use crate::service::{Notifier, Signal, Signals, Vitals, Watchdog};
 use crate::telemetry::Registry;
@@ -46,6 +47,7 @@ pub(super) struct Core {
     pub(super) supervisor: Supervisor,
     pub(super) crashes: Arc<Crashes>,
     pub(super) gpus: Watch,
+    pub(super) record: RecordHandle,
     pub(super) page: Page,
     pub(super) pulse: Pulse,
     pub(super) vitals: Arc<Vitals>,
@@ -94,6 +96,7 @@ pub(super) async fn serve(
     let host = start_host(&settings, &registry, &publisher.handle()).await?;
     super::plugin_keys::say(&settings, &host);
     let rtsp = start_rtsp(&settings);
+    let recorder = start_recorder(&settings, &registry, publisher.handle())?;
     let supervisor = Supervisor::new(
         &settings,
         Arc::clone(&host),
@@ -101,6 +104,7 @@ pub(super) async fn serve(
         rtsp.as_ref().map(RtspServer::handle),
         registry.clone(),
         Arc::clone(&crashes),
+        recorder.handle(),
     );
     let lane = supervisor.lane(&settings).map_err(|why| anyhow::anyhow!("accel.lane: {why}"))?;
     let gpus = watch_gpus(&settings, &registry)?;
@@ -112,6 +116,7 @@ pub(super) async fn serve(
         supervisor,
         crashes,
         gpus,
+        record: recorder.handle(),
         page: page.clone(),
         pulse: Pulse::new(),
         vitals: Arc::new(Vitals::new(&registry, settings.paths.state.clone())),
@@ -141,6 +146,8 @@ pub(super) async fn serve(
     let stopping = Arc::clone(&core);
     let stopped = tokio::task::spawn_blocking(move || {
         stopping.supervisor.stop();
+        // What the streams left is finished before the broker is left.
+        recorder.stop();
         if let Some(rtsp) = rtsp {
             rtsp.stop();
         }
@@ -274,6 +281,16 @@ async fn start_host(
     }
     host.settle_orphans()?;
     Ok(Arc::new(host))
+}
+
+/// Records incidents; the newest snapshots go to the broker too.
+fn start_recorder(
+    settings: &Settings,
+    registry: &Registry,
+    publish: PublishHandle,
+) -> anyhow::Result<Recorder> {
+    let show = Box::new(move |stream: &str, jpeg: &[u8]| publish.snapshot(stream, jpeg));
+    Recorder::start(settings, registry, show).context("no thread to record with")
 }
 
 /// The RTSP server, where an output wants it. One that cannot listen fails those outputs, not the daemon.

@@ -14,6 +14,7 @@ use super::status_line::status_line;
 use crate::pipeline::prune_engines;
 use crate::plugins::{EntryStatus, InstanceState, PluginState};
 use crate::publish::messages::{self, BoxStatus, ModelStatus, PluginInstance, PluginStatus, Timestamp};
+use crate::record::{RecordState, RecordStatus};
 use crate::service::Notifier;
 use crate::telemetry::progress::{Pulse, Who, Work};
 
@@ -137,9 +138,11 @@ impl<R: FnOnce()> Duties<R> {
 
     fn box_status(&self, streams: Vec<String>, models: Vec<ModelStatus>) {
         let plugins = self.core.host.plugins();
+        let record = self.core.record.status();
         let problems = plugins
             .iter()
             .filter_map(|plugin| Some(format!("{}: {}", plugin.file.display(), plugin.error.as_ref()?)))
+            .chain(record.error.as_ref().map(|error| format!("nothing is recorded: {error}")))
             .collect();
         self.core.publish.box_status(BoxStatus {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -148,6 +151,7 @@ impl<R: FnOnce()> Duties<R> {
             streams,
             plugins: plugins.into_iter().map(|plugin| plugin.name).collect(),
             models,
+            record: Some(record_report(record)),
             problems,
         });
     }
@@ -187,6 +191,16 @@ impl<R: FnOnce()> Duties<R> {
         }
         self.plugins = now;
     }
+}
+
+fn record_report(status: RecordStatus) -> messages::RecordReport {
+    let state = match status.state {
+        RecordState::Off => messages::RecordState::Off,
+        RecordState::Recording => messages::RecordState::Recording,
+        RecordState::Full => messages::RecordState::Full,
+        RecordState::Failed => messages::RecordState::Failed,
+    };
+    messages::RecordReport { state, error: status.error }
 }
 
 /// How far the start is.

@@ -79,6 +79,7 @@ pub(super) fn status_of(core: &Core) -> Value {
         "mqtt": core.publish.status(),
         "http": core.page.status(),
         "gpu": core.gpus.seen(),
+        "record": core.record.status(),
         "models": models.collect::<Vec<_>>(),
         "streams": core.supervisor.report(),
         "plugins": core.host.plugins(),

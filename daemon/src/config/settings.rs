@@ -6,6 +6,7 @@ mod companions;
 mod http;
 mod output;
 mod plugins;
+mod record;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -16,6 +17,7 @@ pub use companions::{HomeAssistant, Onvif};
 pub use http::Http;
 pub use output::{Bitrate, VideoCodec, VideoOutput};
 pub use plugins::{PluginSettings, Recording, TraceSettings};
+pub use record::Record;
 
 use super::origin::Origins;
 
@@ -46,6 +48,8 @@ pub struct Settings {
     pub infer: Infer,
     /// Where GPU runtimes come from.
     pub runtime: super::runtime::RuntimeSource,
+    /// What is recorded of incidents.
+    pub record: Record,
     /// Limits of the plugin host.
     pub limits: Limits,
     /// What holds for a plugin in all streams, by the plugin's name.
@@ -93,6 +97,8 @@ pub struct Mqtt {
     pub listen: String,
     /// Bytes of QoS 1 messages that the outbox keeps on disk at most; the oldest go first.
     pub outbox_bytes: u64,
+    /// Publish the newest snapshot of each stream, as a JPEG.
+    pub snapshots: bool,
 }
 
 impl Default for Mqtt {
@@ -108,6 +114,7 @@ impl Default for Mqtt {
             telemetry_interval: 10,
             listen: "127.0.0.1:1883".into(),
             outbox_bytes: 256 << 20,
+            snapshots: false,
         }
     }
 }

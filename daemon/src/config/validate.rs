@@ -18,6 +18,7 @@ pub(super) fn validate(settings: &Settings) -> Vec<(String, String)> {
         check.bad("http.listen", problem);
     }
     check.limits(&settings.limits);
+    check.0.extend(settings.record.problems().into_iter().map(|(key, problem)| (key.into(), problem.into())));
     if let Some(problem) = settings.runtime.problem() {
         check.bad("runtime.from", problem);
     }

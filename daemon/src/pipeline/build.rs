@@ -14,6 +14,7 @@ use super::models::StreamModels;
 use super::outputs::Outputs;
 use super::pool::Pool;
 use super::reader::{AnySource, Credits, Reader};
+use super::recording::Recording;
 use super::scene_feed::SceneFeed;
 use super::status::SharedStatus;
 use super::supervisor::Shared;
@@ -21,6 +22,7 @@ use super::trace::Trace;
 use super::worker::{self, Worker};
 use crate::config::manifest::Domain;
 use crate::config::settings::Stream;
+use crate::flow::Packets;
 use crate::ingest::{Source, SourceSpec};
 use crate::publish::messages::Labels;
 use crate::scene::SceneSpec;
@@ -122,15 +124,19 @@ pub(super) fn build<L: Lane>(
     );
     let stream_models = StreamModels::new(&lane, models, inbox.clone())?;
 
-    let source = if scene {
+    let (source, packets) = if scene {
         let spec = SceneSpec::parse(&settings.source)?;
-        AnySource::Scene(Box::new(SceneFeed::new(name, spec, left_out.clone())))
+        let feed = SceneFeed::new(name, spec, left_out.clone());
+        (AnySource::Scene(Box::new(feed)), Err("a rendered scene has no packets to keep".to_owned()))
     } else {
         let watch = shared.crashes.watch(name, &address);
         let mut spec = SourceSpec { watch, ..SourceSpec::from_settings(name, settings) };
         lane.decode_here(&mut spec, settings.in_flight * CREDITS);
-        AnySource::Ingest(Box::new(Source::start(spec)?))
+        let source = Source::start(spec)?;
+        let packets: Arc<dyn Packets> = Arc::new(source.ring());
+        (AnySource::Ingest(Box::new(source)), unclipped(settings).map_or(Ok(packets), Err))
     };
+    let delivery = delivery.recorded(Recording::new(Arc::clone(name), shared.record.clone(), packets));
     // A live stream's frames go on to plugins and outputs while models lag: they need room behind those in flight.
     let credits = Credits::new(settings.in_flight * CREDITS);
     let reader = Reader::start(name, source, inbox, Arc::clone(&credits), left_out, registry.progress())?;
@@ -156,4 +162,12 @@ pub(super) fn build<L: Lane>(
         lane,
     };
     Ok((worker, reader))
+}
+
+/// Why no clip may be made of a stream's packets.
+fn unclipped(settings: &Stream) -> Option<String> {
+    if !settings.masks.is_empty() {
+        return Some("it has masks, and no mask covers the source's own packets".into());
+    }
+    (settings.ring_seconds <= 0.0).then(|| "its packets are not kept (ring_seconds = 0)".into())
 }

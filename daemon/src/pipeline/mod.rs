@@ -23,6 +23,7 @@ mod outputs;
 mod overlay;
 mod pool;
 mod reader;
+mod recording;
 mod sampler;
 mod scene_feed;
 mod serving;

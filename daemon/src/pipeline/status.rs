@@ -24,6 +24,9 @@ pub struct Report {
     pub encoded: u64,
     /// Pictures that were to be encoded and were dropped: an output was away or too slow.
     pub not_encoded: u64,
+    /// Why no clips are recorded of its incidents, where they are of others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub no_clips: Option<String>,
     /// Plugin entries.
     pub plugins: Vec<crate::plugins::EntryStatus>,
 }
@@ -46,7 +49,16 @@ impl Report {
             warnings: Vec::new(),
             outputs: Vec::new(),
         };
-        Self { status, frames: 0, skipped: 0, dropped: 0, encoded: 0, not_encoded: 0, plugins: Vec::new() }
+        Self {
+            status,
+            frames: 0,
+            skipped: 0,
+            dropped: 0,
+            encoded: 0,
+            not_encoded: 0,
+            no_clips: None,
+            plugins: Vec::new(),
+        }
     }
 }
 

@@ -288,6 +288,8 @@ impl Session {
                     record.payload.to_vec(),
                     false,
                 );
+            } else if !stopping && let Some((topic, payload)) = shared.live.next_picture() {
+                self.publish(Kind::Fleeting, topic, payload, true);
             } else if !stopping && let Some((topic, payload)) = shared.live.next_fleeting() {
                 self.publish(Kind::Fleeting, topic, payload, false);
             } else if stopping && self.is_done(shared) {

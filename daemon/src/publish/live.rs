@@ -34,6 +34,8 @@ pub(super) struct Live {
 struct Queues {
     /// By topic: the payload, empty to clear it, and whether it must be sent.
     retained: BTreeMap<String, (Vec<u8>, bool)>,
+    /// Retained too, and sent once: what is large is not worth a second try.
+    pictures: BTreeMap<String, (Vec<u8>, bool)>,
     answers: VecDeque<Message>,
     fleeting: VecDeque<Message>,
     fleeting_bytes: usize,
@@ -59,6 +61,12 @@ impl Live {
         queues.retained.insert(topic, (payload, true));
         queues.unconfirmed = true;
         drop(queues);
+        self.ready.notify_one();
+    }
+
+    /// Publishes a picture, retained; one that waits is replaced.
+    pub fn picture(&self, topic: String, payload: Vec<u8>) {
+        self.lock().pictures.insert(topic, (payload, true));
         self.ready.notify_one();
     }
 
@@ -93,9 +101,12 @@ impl Live {
     /// Removes retained messages whose topic begins with `prefix` from the broker.
     pub fn clear(&self, prefix: &str) {
         let mut queues = self.lock();
-        let below = queues.retained.range_mut(prefix.to_owned()..);
-        for (_, message) in below.take_while(|(topic, _)| topic.starts_with(prefix)) {
-            *message = (Vec::new(), true);
+        let Queues { retained, pictures, .. } = &mut *queues;
+        for kind in [retained, pictures] {
+            let below = kind.range_mut(prefix.to_owned()..);
+            for (_, message) in below.take_while(|(topic, _)| topic.starts_with(prefix)) {
+                *message = (Vec::new(), true);
+            }
         }
         queues.unconfirmed = true;
         drop(queues);
@@ -147,6 +158,18 @@ impl Live {
         Some((topic.clone(), message.0.clone()))
     }
 
+    pub fn next_picture(&self) -> Option<Message> {
+        let mut queues = self.lock();
+        let (topic, message) = queues.pictures.iter_mut().find(|(_, (_, due))| *due)?;
+        message.1 = false;
+        let found = (topic.clone(), message.0.clone());
+        // One that clears its topic is forgotten then.
+        if found.1.is_empty() {
+            queues.pictures.remove(&found.0);
+        }
+        Some(found)
+    }
+
     pub fn next_fleeting(&self) -> Option<Message> {
         let mut queues = self.lock();
         let message = queues.fleeting.pop_front()?;
@@ -162,7 +185,8 @@ impl Live {
         queues.fleeting.clear();
         queues.fleeting_bytes = 0;
         self.show(&queues);
-        queues.retained.values_mut().for_each(|(_, due)| *due = true);
+        let Queues { retained, pictures, .. } = &mut *queues;
+        retained.values_mut().chain(pictures.values_mut()).for_each(|(_, due)| *due = true);
         queues.unconfirmed = !queues.retained.is_empty();
     }
 
@@ -209,6 +233,21 @@ mod tests {
         live.disconnected();
         assert_eq!(text(live.next_retained()), pair("ab", "2"));
         assert!(live.is_drained());
+    }
+
+    #[test]
+    fn of_a_picture_only_the_newest_is_sent_and_goes_with_its_stream() {
+        let live = Live::new(Counter::new(), Gauge::new());
+        live.picture("a/snapshot".into(), b"1".to_vec());
+        live.picture("a/snapshot".into(), b"2".to_vec());
+        assert_eq!(text(live.next_picture()), pair("a/snapshot", "2"));
+        assert!(live.next_picture().is_none());
+        live.disconnected();
+        assert_eq!(text(live.next_picture()), pair("a/snapshot", "2"));
+        live.clear("a/");
+        assert_eq!(text(live.next_picture()), pair("a/snapshot", ""));
+        live.disconnected();
+        assert!(live.next_picture().is_none());
     }
 
     #[test]

@@ -207,6 +207,13 @@ impl PublishHandle {
         self.retain(topic, &message);
     }
 
+    /// The newest picture of an incident of a stream, a JPEG.
+    pub fn snapshot(&self, stream: &str, jpeg: &[u8]) {
+        if !self.0.is_off() {
+            self.0.live.picture(self.0.settings.topics.snapshot(stream), jpeg.to_vec());
+        }
+    }
+
     /// What a stream does.
     pub fn stream_status(&self, stream: &str, status: StreamStatus) {
         let message = StreamStatusMessage {

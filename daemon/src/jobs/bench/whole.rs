@@ -75,6 +75,7 @@ impl Rig {
             None,
             registry.clone(),
             Arc::new(crashes),
+            crate::record::RecordHandle::off(),
         );
         let model = subject.model.clone();
         Ok(Self {
