@@ -11,7 +11,10 @@ use serde::Serialize;
 
 use super::announce::Announcer;
 use super::live::Live;
-use super::messages::{BoxState, BoxStatus, BoxStatusMessage, Id, OutboxReport, Timestamp};
+use super::messages::{
+    BoxState, BoxStatus, BoxStatusMessage, Id, OutboxReport, PluginStatus, PluginStatusMessage, StateMessage,
+    StreamStatus, StreamStatusMessage, Timestamp,
+};
 use super::outbox::Outbox;
 use super::settings::{Destination, PublishSettings};
 use crate::telemetry::{Counter, Gauge, Registry};
@@ -68,8 +71,8 @@ struct Link {
 #[derive(Debug)]
 pub(super) struct Shared {
     pub settings: PublishSettings,
-    /// `None`: publishing is off.
-    pub outbox: Option<Outbox>,
+    /// `None`: publishing is off. The next settings in force have the same.
+    pub outbox: Option<Arc<Outbox>>,
     pub live: Live,
     pub registry: Registry,
     pub dropped: Counter,
@@ -80,7 +83,10 @@ pub(super) struct Shared {
     box_status: Mutex<Option<BoxStatus>>,
     limiter: Limiter,
     metadata_limiter: Limiter,
-    pub announcer: Announcer,
+    /// The next settings in force have the same: incidents stay open, and what is at the broker remembered.
+    pub announcer: Arc<Announcer>,
+    /// Tells the settings in force from those before.
+    pub turn: u64,
 }
 
 /// A message's bytes.
@@ -94,15 +100,36 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Shared {
-    pub fn new(settings: PublishSettings, outbox: Option<Outbox>, registry: &Registry) -> Self {
+    pub fn new(settings: PublishSettings, outbox: Option<Arc<Outbox>>, registry: &Registry) -> Self {
+        let announcer = Arc::new(Announcer::new(&settings.state));
+        Self::with(settings, outbox, registry, announcer, 0)
+    }
+
+    /// What follows on `before`.
+    pub fn after(
+        before: &Self,
+        settings: PublishSettings,
+        outbox: Option<Arc<Outbox>>,
+        registry: &Registry,
+    ) -> Self {
+        Self::with(settings, outbox, registry, Arc::clone(&before.announcer), before.turn + 1)
+    }
+
+    fn with(
+        settings: PublishSettings,
+        outbox: Option<Arc<Outbox>>,
+        registry: &Registry,
+        announcer: Arc<Announcer>,
+        turn: u64,
+    ) -> Self {
         let off = settings.destination == Destination::Off;
         let state = if off { ConnectionState::Off } else { ConnectionState::Connecting };
         let dropped = registry.counter("publish_messages_dropped_total", &[]);
-        let announcer = Announcer::new(&settings.state);
         Self {
             settings,
             outbox,
             announcer,
+            turn,
             live: Live::new(dropped.clone()),
             registry: registry.clone(),
             dropped,
@@ -121,7 +148,7 @@ impl Shared {
     }
 
     pub fn epoch(&self) -> u64 {
-        self.outbox.as_ref().map_or(0, Outbox::epoch)
+        self.outbox.as_ref().map_or(0, |outbox| outbox.epoch())
     }
 
     /// Notes what the connection does; true where that is news.
@@ -154,11 +181,16 @@ impl Shared {
             broker: self.settings.address(),
             error: link.broker_problem.clone().or_else(|| link.error.clone()),
             epoch: self.epoch(),
-            pending: self.outbox.as_ref().map_or(0, Outbox::pending),
-            outbox_bytes: self.outbox.as_ref().map_or(0, Outbox::bytes),
-            outbox: self.outbox.as_ref().map_or(good, Outbox::report),
+            pending: self.outbox.as_ref().map_or(0, |outbox| outbox.pending()),
+            outbox_bytes: self.outbox.as_ref().map_or(0, |outbox| outbox.bytes()),
+            outbox: self.outbox.as_ref().map_or(good, |outbox| outbox.report()),
             dropped: self.dropped.get(),
         }
+    }
+
+    /// What was said of the box last.
+    pub fn box_status(&self) -> Option<BoxStatus> {
+        lock(&self.box_status).clone()
     }
 
     pub fn set_box_status(&self, status: BoxStatus) {
@@ -171,7 +203,7 @@ impl Shared {
         let message = BoxStatusMessage {
             state: BoxState::Online,
             reason: None,
-            outbox: self.outbox.as_ref().map(Outbox::report),
+            outbox: self.outbox.as_ref().map(|outbox| outbox.report()),
             status: lock(&self.box_status).clone(),
             ..self.offline("")
         };
@@ -188,6 +220,48 @@ impl Shared {
             epoch: Id(self.epoch()),
             outbox: None,
             status: None,
+        }
+    }
+
+    /// A plugin's retained value.
+    pub fn state(&self, stream: &str, entry: &str, state: crate::flow::State) {
+        let topic = self.settings.topics.state(stream, &state.name);
+        let message = StateMessage {
+            schema: "watchpost.state/1",
+            box_: (&self.settings.box_).into(),
+            stream: stream.to_owned(),
+            entry: entry.to_owned(),
+            name: state.name,
+            value: state.value,
+        };
+        self.retain(topic, &message);
+    }
+
+    /// What a stream does.
+    pub fn stream_status(&self, stream: &str, status: StreamStatus) {
+        let message = StreamStatusMessage {
+            schema: "watchpost.stream/1",
+            box_: (&self.settings.box_).into(),
+            stream: stream.to_owned(),
+            status,
+        };
+        self.retain(self.settings.topics.stream_status(stream), &message);
+    }
+
+    /// What a plugin does.
+    pub fn plugin_status(&self, plugin: &str, status: PluginStatus) {
+        let message = PluginStatusMessage {
+            schema: "watchpost.plugin/1",
+            box_: (&self.settings.box_).into(),
+            plugin: plugin.to_owned(),
+            status,
+        };
+        self.retain(self.settings.topics.plugin_status(plugin), &message);
+    }
+
+    fn retain(&self, topic: String, message: &impl Serialize) {
+        if !self.is_off() {
+            self.live.retain(topic, json(message));
         }
     }
 
