@@ -4,6 +4,7 @@
 mod contained;
 mod files;
 mod life;
+mod limits;
 mod sdk;
 
 /// Limits that make a test of failures quick: two of them are enough for quarantine.

@@ -122,6 +122,15 @@ impl Error {
     pub(super) fn io(doing: &'static str, path: &std::path::Path, error: &std::io::Error) -> Self {
         Self::Io { doing, path: path.to_owned(), reason: error.to_string() }
     }
+
+    /// The key below the entry that is wrong, where it is an entry's configuration; empty where it is about no one key.
+    #[must_use]
+    pub fn config_key(&self) -> Option<&str> {
+        match self {
+            Self::Config { key, .. } => Some(key),
+            _ => None,
+        }
+    }
 }
 
 /// Why a command was not carried out.

@@ -54,6 +54,18 @@ impl Library {
         Self { shared, folders, files: BTreeMap::new(), renamed: false }
     }
 
+    /// Other folders from now on. What lies in them already is not being written: the next scan may judge it at once.
+    pub(super) fn look_in(&mut self, folders: Vec<PathBuf>) {
+        self.folders = folders;
+    }
+
+    /// Judges bad files once more: what they broke may be otherwise now.
+    pub(super) fn again(&mut self) {
+        for known in self.files.values_mut().filter(|known| known.error.is_some()) {
+            known.judged = false;
+        }
+    }
+
     /// Looks at all folders, judges what has been still for `settle`, and brings the catalogue up to date.
     pub(super) fn scan(&mut self, settle: Duration) -> Scan {
         let mut scan = Scan::default();
@@ -156,7 +168,7 @@ impl Library {
     }
 
     fn verdict(&self, path: &Path) -> Result<Arc<Loaded>, Error> {
-        let bytes = loaded::read(path, self.shared.limits.file_mib)?;
+        let bytes = loaded::read(path, self.shared.limits.get().0.file_mib)?;
         if let Some(good) = self.files.get(path).and_then(|known| known.good.as_ref())
             && good.hash == loaded::hash(&bytes)
         {

@@ -29,6 +29,7 @@ mod inspect;
 mod instance;
 mod library;
 mod loaded;
+mod remap;
 mod row;
 mod shared;
 mod slot;

@@ -18,6 +18,7 @@ use super::failure::Failure;
 use super::host::Host;
 use super::incidents::{Ledger, PluginEvent};
 use super::instance::{Given, Instance};
+use super::remap::remap;
 use super::shared::Shared;
 use super::slot::{Delivery, Slot};
 use super::status::EntryStatus;
@@ -267,6 +268,12 @@ impl StreamPlugins {
         self.ledger.settle();
         let mut out = RowOutput { events: std::mem::take(&mut self.left), ..RowOutput::default() };
         self.deliveries(&mut out);
+        let changes = self.shared.limits.changes();
+        for seat in &mut self.seats {
+            if seat.instance.as_ref().is_some_and(|instance| instance.changes != changes) {
+                seat.limit(&self.shared, self.now, &mut self.ledger, &mut out);
+            }
+        }
         out
     }
 
@@ -378,6 +385,17 @@ impl Seat {
         }
     }
 
+    /// Holds the instance to limits that have changed. One that has more already ends, and the next one has its state.
+    fn limit(&mut self, shared: &Shared, now: u64, ledger: &mut Ledger, out: &mut RowOutput) {
+        let limited = self.instance.as_mut().map(|instance| instance.limit(shared));
+        if let Some(Err(failure)) = limited {
+            self.keep(now, ledger, out);
+            if self.instance.is_some() {
+                self.died(&failure, ledger, out);
+            }
+        }
+    }
+
     /// Takes what the host has left.
     fn deliver(&mut self, now: u64, ledger: &mut Ledger, out: &mut RowOutput) {
         let end = match self.slot.take() {
@@ -468,20 +486,4 @@ impl Seat {
             tracing::warn!(%stream, %entry, %plugin, "plugin {plugin}: {message}");
         }
     }
-}
-
-/// Scores about objects, after a plugin has changed the objects: each follows its object, recognised by model,
-/// class and bounds; one whose object is gone is about none.
-fn remap(scores: &[Score], before: &Objects, after: &Objects) -> Vec<Score> {
-    let find = |old: u32| {
-        let old = old as usize;
-        let bounds = before.bounds.get(old)?;
-        let same = |new: &usize| {
-            after.bounds[*new] == *bounds
-                && after.models[*new] == before.models[old]
-                && after.classes[*new] == before.classes[old]
-        };
-        (0..after.len()).find(same).and_then(|new| u32::try_from(new).ok())
-    };
-    scores.iter().map(|score| Score { object: score.object.and_then(find), ..score.clone() }).collect()
 }
