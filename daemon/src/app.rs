@@ -11,7 +11,9 @@ mod demo;
 mod duties;
 mod handler;
 mod plugin_list;
+mod refuse;
 mod reload;
+mod rtsp;
 mod status_line;
 
 use std::path::Path;
@@ -51,7 +53,7 @@ pub fn main(command: Command) -> anyhow::Result<()> {
             let (settings, missing) = read(&arguments.config)?;
             check::run(&settings, &missing)
         }
-        Command::Reload(arguments) => client::reload(&look_up(&arguments.config)?),
+        Command::Reload(arguments) => client::reload(&arguments.config),
         Command::Doctor(DoctorArgs { config, json }) => doctor(&config.config, json),
         Command::DoctorPart(arguments) => {
             doctor::part(&for_doctor(&arguments.config).0, &arguments);
@@ -137,19 +139,23 @@ fn only_prints(command: &Command) -> bool {
 /// mends; else 1.
 #[must_use]
 pub fn exit_code(error: &anyhow::Error) -> u8 {
+    use crate::control::Error;
     let newer = |cause: &StateError| matches!(cause, StateError::Newer { .. });
+    let daemon_says = |cause: &Error| matches!(cause, Error::Configuration(_));
     let for_good = |cause: &(dyn std::error::Error + 'static)| {
-        cause.is::<ConfigError>() || cause.downcast_ref().is_some_and(newer)
+        cause.is::<ConfigError>()
+            || cause.downcast_ref().is_some_and(newer)
+            || cause.downcast_ref().is_some_and(daemon_says)
     };
     if error.chain().any(for_good) { EX_CONFIG } else { 1 }
 }
 
 fn run(arguments: &ConfigArgs) -> anyhow::Result<()> {
     let settings = load(&arguments.config)?;
-    let _logging = crate::service::logging::init(&settings.log.level)?;
+    let logging = crate::service::logging::init(&settings.log.level)?;
     let runtime = runtime()?;
-    let config = Some(arguments.config.clone());
-    let outcome = runtime.block_on(daemon::serve(settings, config, std::future::pending(), || {}));
+    let from = Some((arguments.config.clone(), logging));
+    let outcome = runtime.block_on(daemon::serve(settings, from, std::future::pending(), || {}));
     crate::service::logging::sum_up(true);
     // Who was told twice to stop does not wait for what hangs.
     runtime.shutdown_timeout(LEAVE);
@@ -176,7 +182,14 @@ fn for_doctor(file: &Path) -> (Settings, doctor::Given) {
 
 /// Reads the configuration for the service, with all of its credentials.
 fn load(file: &Path) -> anyhow::Result<Settings> {
-    let (settings, missing) = read(file)?;
+    let settings = load_again(file)?;
+    crate::infer::Runtime::look_in(settings.paths.state.join(crate::infer::RUNTIMES));
+    Ok(settings)
+}
+
+/// The same for a service that runs: nothing else is changed by it.
+fn load_again(file: &Path) -> anyhow::Result<Settings> {
+    let (settings, missing) = only_read(file)?;
     if !missing.is_empty() {
         return Err(ConfigError(missing)).context("the configuration is wrong");
     }
@@ -188,12 +201,18 @@ fn look_up(file: &Path) -> anyhow::Result<Settings> {
     read(file).map(|(settings, _)| settings)
 }
 
-/// Reads the configuration; the shipped plugins and models are added where the folders are left at their defaults.
+/// Reads the configuration; from here on ONNX Runtime is looked for where the daemon would.
 fn read(file: &Path) -> anyhow::Result<(Settings, Vec<Problem>)> {
+    let (settings, missing) = only_read(file)?;
+    crate::infer::Runtime::look_in(settings.paths.state.join(crate::infer::RUNTIMES));
+    Ok((settings, missing))
+}
+
+/// Reads the configuration; the shipped plugins and models are added where the folders are left at their defaults.
+fn only_read(file: &Path) -> anyhow::Result<(Settings, Vec<Problem>)> {
     let loaded = crate::config::load(file).context("the configuration is wrong")?;
     let mut settings = loaded.settings;
     shipped(&mut settings);
-    crate::infer::Runtime::look_in(settings.paths.state.join(crate::infer::RUNTIMES));
     Ok((settings, loaded.missing))
 }
 

@@ -18,5 +18,6 @@ mod main_job;
 mod mqtt;
 mod outputs;
 mod plugins;
+mod reload;
 mod runtime;
 mod scenes;
