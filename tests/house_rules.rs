@@ -23,6 +23,7 @@ const ROOMS: &[&str] = &[
     "gpu",
     "pipeline",
     "control",
+    "http",
     "service",
     "jobs",
 ];

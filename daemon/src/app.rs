@@ -10,19 +10,22 @@ mod daemon;
 mod demo;
 mod duties;
 mod handler;
+mod plugin_keys;
 mod plugin_list;
 mod refuse;
 mod reload;
 mod rtsp;
 mod status_line;
+mod web;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::Context;
 
 use crate::cli::{
-    BenchCommand, Command, ConfigArgs, DoctorArgs, GpuCommand, ModelCommand, PluginCommand, SceneCommand,
+    BenchCommand, Command, DoctorArgs, GpuCommand, ModelCommand, PluginCommand, RunArgs, SceneCommand,
     StatusArgs, StreamArgs,
 };
 use crate::config::{ConfigError, Problem, Settings};
@@ -31,6 +34,9 @@ use crate::service::state::StateError;
 
 /// Exit status for a wrong configuration (sysexits.h, EX_CONFIG).
 const EX_CONFIG: u8 = 78;
+
+/// The folder of `watchpost run --record`: whatever the configuration says, also when it is read again.
+static RECORD: OnceLock<PathBuf> = OnceLock::new();
 
 /// How long the end waits for what a second signal to stop left behind.
 const LEAVE: Duration = Duration::from_secs(1);
@@ -59,29 +65,30 @@ pub fn main(command: Command) -> anyhow::Result<()> {
             doctor::part(&for_doctor(&arguments.config).0, &arguments);
             Ok(())
         }
-        Command::Status(StatusArgs { config, json }) => client::status(&look_up(&config.config)?, json),
-        Command::Enable(StreamArgs { config, stream }) => {
-            client::set_enabled(&look_up(&config.config)?, &stream, true)
-        }
+        Command::Status(StatusArgs { config, json }) => client::status(&config.config, json),
+        Command::Enable(StreamArgs { config, stream }) => client::set_enabled(&config.config, &stream, true),
         Command::Disable(StreamArgs { config, stream }) => {
-            client::set_enabled(&look_up(&config.config)?, &stream, false)
+            client::set_enabled(&config.config, &stream, false)
         }
         Command::Scene(SceneCommand::Export(arguments)) => crate::jobs::scene::run(&arguments),
-        Command::Plugin(PluginCommand::List { config, json }) => {
-            plugin_list::run(&look_up(&config.config)?, json)
+        Command::Plugin(PluginCommand::List { config, long, json }) => {
+            plugin_list::run(&look_up(&config.config)?, long, json)
+        }
+        Command::Plugin(PluginCommand::Replay(arguments)) => {
+            crate::jobs::plugin::replay::run(&arguments, &load_or_default(None)?.limits)
         }
         Command::Plugin(PluginCommand::Enable { config, name }) => {
-            client::set_plugin_enabled(&load(&config.config)?, &name, true)
+            client::set_plugin_enabled(&config.config, &name, true)
         }
         Command::Plugin(PluginCommand::Disable { config, name }) => {
-            client::set_plugin_enabled(&load(&config.config)?, &name, false)
+            client::set_plugin_enabled(&config.config, &name, false)
         }
         Command::Plugin(PluginCommand::Check(arguments)) => {
             crate::jobs::plugin::check::run(&arguments, &crate::config::settings::Limits::default())
         }
         Command::Plugin(PluginCommand::New(arguments)) => crate::jobs::plugin::new::run(&arguments),
         Command::Plugin(PluginCommand::Command { config, target, name, arguments }) => {
-            client::command(&look_up(&config.config)?, &target, &name, &arguments)
+            client::command(&config.config, &target, &name, &arguments)
         }
         Command::Model(ModelCommand::Check { config, mut arguments }) => {
             let settings = load_or_default(config.as_deref())?;
@@ -150,11 +157,15 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
     if error.chain().any(for_good) { EX_CONFIG } else { 1 }
 }
 
-fn run(arguments: &ConfigArgs) -> anyhow::Result<()> {
-    let settings = load(&arguments.config)?;
+fn run(arguments: &RunArgs) -> anyhow::Result<()> {
+    if let Some(folder) = &arguments.record {
+        // Nobody has set it before: this is the only call of this process's one command.
+        let _ = RECORD.set(std::path::absolute(folder).context("--record")?);
+    }
+    let settings = load(&arguments.config.config)?;
     let logging = crate::service::logging::init(&settings.log.level)?;
     let runtime = runtime()?;
-    let from = Some((arguments.config.clone(), logging));
+    let from = Some((arguments.config.config.clone(), logging));
     let outcome = runtime.block_on(daemon::serve(settings, from, std::future::pending(), || {}));
     crate::service::logging::sum_up(true);
     // Who was told twice to stop does not wait for what hangs.
@@ -213,6 +224,9 @@ fn only_read(file: &Path) -> anyhow::Result<(Settings, Vec<Problem>)> {
     let loaded = crate::config::load(file).context("the configuration is wrong")?;
     let mut settings = loaded.settings;
     shipped(&mut settings);
+    if let Some(folder) = RECORD.get() {
+        settings.record_into(folder);
+    }
     Ok((settings, loaded.missing))
 }
 

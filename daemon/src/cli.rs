@@ -19,7 +19,7 @@ pub const CONFIG: &str = "/etc/watchpost/watchpost.toml";
 Start with `watchpost demo`: a rendered scene, the shipped models and plugins, a broker of its own, and an RTSP \
 address to watch.
 
-Exit status: 0 done, 1 failed, 2 wrong arguments, 78 wrong configuration."
+Exit status: 0 done, 1 failed, 2 wrong arguments, 78 wrong configuration or a newer version's state."
 )]
 pub struct Cli {
     /// What to do.
@@ -31,7 +31,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the daemon in the foreground, as the service does.
-    Run(ConfigArgs),
+    Run(RunArgs),
     /// Show what Watchpost does: a rendered scene, shipped models and plugins, a broker and an RTSP server of its own.
     Demo(crate::jobs::demo::DemoArgs),
     /// Check the configuration, and load the models and plugins that it names.
@@ -50,7 +50,7 @@ pub enum Command {
     /// Rendered scenes: export video with ground truth.
     #[command(subcommand)]
     Scene(SceneCommand),
-    /// Plugins: list, check, start a new one, send a command.
+    /// Plugins: list, check, replay, start a new one, send a command.
     #[command(subcommand)]
     Plugin(PluginCommand),
     /// Models: check a model folder on a picture or video; TensorRT's engines of the configured ones.
@@ -85,6 +85,17 @@ pub struct ConfigArgs {
     /// Main file; `conf.d/*.toml` beside it is read too.
     #[arg(short, long, value_name = "FILE", default_value = CONFIG)]
     pub config: PathBuf,
+}
+
+/// `watchpost run`.
+#[derive(Debug, Clone, Args)]
+pub struct RunArgs {
+    /// Which configuration.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Write a trace of every stream into this folder, for `watchpost plugin replay`; as the key trace.folder.
+    #[arg(long, value_name = "FOLDER")]
+    pub record: Option<PathBuf>,
 }
 
 /// `watchpost gpu …`.
@@ -144,10 +155,15 @@ pub enum PluginCommand {
         /// Which daemon.
         #[command(flatten)]
         config: ConfigArgs,
+        /// Say everything that is known of each: file, hash, summary, keys, cameras, commands.
+        #[arg(short, long)]
+        long: bool,
         /// Print JSON.
         #[arg(long)]
         json: bool,
     },
+    /// Run a plugin over the recorded objects of a trace: print what it emits, or compare.
+    Replay(crate::jobs::plugin::ReplayArgs),
     /// Turn a plugin on in all streams, until the next start of the daemon.
     Enable {
         /// Which daemon.

@@ -35,6 +35,7 @@ pub mod render;
 pub mod scene;
 
 pub mod control;
+pub mod http;
 pub mod jobs;
 pub mod pipeline;
 pub mod service;

@@ -67,10 +67,24 @@ impl Daemon {
     /// Where it cannot be started.
     #[must_use]
     pub fn start_with(folder: &Path, config: &str, environment: &[(&str, &Path)]) -> Self {
+        Self::spawn(folder, config, environment, &[])
+    }
+
+    /// As [`Daemon::start`], with `--record` into a folder.
+    ///
+    /// # Panics
+    /// Where it cannot be started.
+    #[must_use]
+    pub fn recording(folder: &Path, config: &str, traces: &Path) -> Self {
+        Self::spawn(folder, config, &[], &[Path::new("--record"), traces])
+    }
+
+    fn spawn(folder: &Path, config: &str, environment: &[(&str, &Path)], more: &[&Path]) -> Self {
         let file = write_config(folder, config);
         let mut child = Command::new(binary())
             .args(["run", "--config"])
             .arg(&file)
+            .args(more)
             .env("NO_COLOR", "1")
             .env_remove("NOTIFY_SOCKET")
             .envs(environment.iter().copied())
@@ -215,6 +229,10 @@ fn write_config(folder: &Path, config: &str) -> PathBuf {
         "[paths]\nstate = \"{here}/state\"\ncache = \"{here}/cache\"\nrun = \"{here}/run\"\n\
          plugins = [\"{dist}/plugins\", \"{here}/plugins\"]\nmodels = [\"{dist}/models\"]\n"
     );
+    // Daemons of several tests would share the page's port: only who asks for the page has one.
+    let page =
+        if config.contains("http.") || config.contains("[http]") { "" } else { "[http]\nlisten = \"off\"\n" };
+    let paths = paths + page;
     std::fs::create_dir_all(folder.join("conf.d")).unwrap();
     std::fs::write(folder.join("conf.d/00-paths.toml"), paths).unwrap();
     let file = folder.join("watchpost.toml");

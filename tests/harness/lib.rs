@@ -6,15 +6,18 @@
 
 pub mod appliance;
 pub mod assign;
+pub mod browser;
 pub mod cuda;
 pub mod daemon;
 pub mod data;
 pub mod frames;
 pub mod gate;
+pub mod http;
 pub mod models;
 pub mod mosquitto;
 mod nginx;
 pub mod plugins;
+pub mod prometheus;
 pub mod rtmp;
 pub mod rtsp;
 pub mod score;

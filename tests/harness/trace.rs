@@ -96,9 +96,11 @@ impl Trace {
         let mut lines = BufReader::new(file).lines().map(|line| line.unwrap());
         let header: Header = serde_json::from_str(&lines.next().unwrap_or_default())
             .unwrap_or_else(|error| panic!("{}: line 1: {error}", path.display()));
-        assert_eq!(header.schema, "watchpost.trace/1", "{}", path.display());
+        assert_eq!(header.schema, "watchpost.trace/2", "{}", path.display());
+        // Signals, commands, starts and ends of plugins are between the frames.
         let frames = lines
             .enumerate()
+            .filter(|(_, line)| line.starts_with("{\"frame\""))
             .map(|(index, line)| {
                 serde_json::from_str(&line)
                     .unwrap_or_else(|error| panic!("{}: line {}: {error}", path.display(), index + 2))

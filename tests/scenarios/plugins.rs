@@ -2,9 +2,11 @@
 //! incidents survive.
 
 mod contained;
+mod dropin;
 mod files;
 mod life;
 mod limits;
+mod replay;
 mod sdk;
 
 /// Limits that make a test of failures quick: two of them are enough for quarantine.

@@ -57,6 +57,7 @@ mod tests {
             version: "1.0.0".into(),
             summary: String::new(),
             file: PathBuf::from("x.wasm"),
+            origin: crate::plugins::PluginOrigin::User,
             hash: String::new(),
             state,
             error: None,

@@ -9,6 +9,7 @@ use std::path::Path;
 use anyhow::bail;
 use tempfile::TempDir;
 
+use super::plugin_keys;
 use crate::config::settings::Stream;
 use crate::config::{Problem, Settings};
 use crate::plugins::{Compiler, Host, HostOptions};
@@ -35,6 +36,8 @@ pub(super) fn run(settings: &Settings, missing: &[Problem]) -> anyhow::Result<()
             crate::pipeline::check_model(settings, name).map_err(|error| error.to_string()),
         );
     }
+    let page = settings.http.url().unwrap_or_else(|| "off".to_owned());
+    say("status page".to_owned(), crate::http::check(&settings.http).map(|()| page));
     let (_folder, host) = offline(settings, None)?;
     let mut known = BTreeSet::new();
     for plugin in host.plugins() {
@@ -49,7 +52,7 @@ pub(super) fn run(settings: &Settings, missing: &[Problem]) -> anyhow::Result<()
             let result = if known.contains(plugin) {
                 host.check_config(name, entry, used)
                     .map(|()| plugin.to_owned())
-                    .map_err(|error| error.to_string())
+                    .map_err(|error| plugin_keys::problem(settings, error).to_string())
             } else {
                 Err(format!(
                     "no plugin \"{plugin}\" in the folders; there are: {}",
@@ -58,6 +61,9 @@ pub(super) fn run(settings: &Settings, missing: &[Problem]) -> anyhow::Result<()
             };
             say(format!("stream {name}, plugin entry {entry}"), result);
         }
+    }
+    for problem in plugin_keys::missing(settings, &host) {
+        println!("note   {problem}");
     }
     if wrong > 0 {
         bail!("{wrong} of the things above are wrong");

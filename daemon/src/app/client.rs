@@ -22,19 +22,28 @@ pub(super) fn ask(settings: &Settings, command: &str, arguments: Value) -> anyho
     Ok(Client::connect(&socket(&settings.paths.run))?.call(command, arguments, PATIENCE)?)
 }
 
+/// The daemon that runs with a file, also where what is in the file by now is wrong or says that its socket is elsewhere.
+fn reach(file: &Path) -> anyhow::Result<Client> {
+    let settings = super::look_up(file);
+    let at = settings.as_ref().ok().map(|settings| socket(&settings.paths.run));
+    match (daemon_of(file, at.as_deref()), settings, at) {
+        (Some(daemon), _, _) => Ok(daemon),
+        // What is wrong with the file is of more use than that nobody reads it.
+        (None, Err(error), _) => Err(error),
+        (None, Ok(_), Some(at)) => Err(Client::connect(&at).err().unwrap_or(Error::NotRunning(at)).into()),
+        (None, Ok(_), None) => Err(anyhow::anyhow!("no daemon was found")),
+    }
+}
+
+/// Asks the daemon that runs with a file.
+fn ask_of(file: &Path, command: &str, arguments: Value) -> anyhow::Result<Value> {
+    Ok(reach(file)?.call(command, arguments, PATIENCE)?)
+}
+
 /// `watchpost reload`. The daemon itself judges the configuration; where it is wrong, it is asked all the same, so that
 /// its log and status say so, too.
 pub(super) fn reload(file: &Path) -> anyhow::Result<()> {
-    let settings = super::look_up(file);
-    let at = settings.as_ref().ok().map(|settings| socket(&settings.paths.run));
-    let Some(mut daemon) = daemon_of(file, at.as_deref()) else {
-        // What is wrong with the file is of more use than that nobody reads it.
-        return Err(match (settings, at) {
-            (Ok(_), Some(at)) => Client::connect(&at).err().unwrap_or(Error::NotRunning(at)).into(),
-            (settings, _) => settings.err().unwrap_or_else(|| anyhow::anyhow!("no daemon was found")),
-        });
-    };
-    let applied = daemon.call("reload", Value::Null, RELOAD)?;
+    let applied = reach(file)?.call("reload", Value::Null, RELOAD)?;
     for key in ["applied", "started", "restarted", "stopped", "untouched"] {
         let names: Vec<&str> =
             applied[key].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
@@ -73,20 +82,20 @@ fn sockets() -> Vec<PathBuf> {
 }
 
 /// `watchpost enable` and `watchpost disable`.
-pub(super) fn set_enabled(settings: &Settings, stream: &str, enabled: bool) -> anyhow::Result<()> {
+pub(super) fn set_enabled(file: &Path, stream: &str, enabled: bool) -> anyhow::Result<()> {
     let command = if enabled { "enable" } else { "disable" };
-    ask(settings, command, json!({ "stream": stream })).map(drop)
+    ask_of(file, command, json!({ "stream": stream })).map(drop)
 }
 
 /// `watchpost plugin enable` and `watchpost plugin disable`.
-pub(super) fn set_plugin_enabled(settings: &Settings, plugin: &str, enabled: bool) -> anyhow::Result<()> {
+pub(super) fn set_plugin_enabled(file: &Path, plugin: &str, enabled: bool) -> anyhow::Result<()> {
     let command = if enabled { "enable" } else { "disable" };
-    ask(settings, command, json!({ "plugin": plugin })).map(drop)
+    ask_of(file, command, json!({ "plugin": plugin })).map(drop)
 }
 
 /// `watchpost status`.
-pub(super) fn status(settings: &Settings, as_json: bool) -> anyhow::Result<()> {
-    let status = ask(settings, "status", Value::Null)?;
+pub(super) fn status(file: &Path, as_json: bool) -> anyhow::Result<()> {
+    let status = ask_of(file, "status", Value::Null)?;
     if as_json {
         println!("{}", serde_json::to_string_pretty(&status)?);
         return Ok(());
@@ -104,7 +113,11 @@ pub(super) fn status(settings: &Settings, as_json: bool) -> anyhow::Result<()> {
     if let Some(refused) = status["refused"].as_str() {
         println!("the last reload was refused: {refused}");
     }
+    println!("{}", page_line(&status["http"]));
     gpu_lines(&status["gpu"]);
+    if let Some(line) = record_line(&status["record"]) {
+        println!("{line}");
+    }
     for model in status["models"].as_array().into_iter().flatten() {
         println!("{}", model_line(model));
     }
@@ -124,6 +137,9 @@ pub(super) fn status(settings: &Settings, as_json: bool) -> anyhow::Result<()> {
         }
         for warning in stream["warnings"].as_array().into_iter().flatten() {
             println!("  warning: {}", text(warning));
+        }
+        if let Some(why) = stream["no_clips"].as_str() {
+            println!("  no clips: {why}");
         }
         for edge in stream["edges"].as_array().into_iter().flatten() {
             println!("  {:<16} {}", text(&edge["name"]), text(&edge["by"]));
@@ -153,6 +169,31 @@ pub(super) fn status(settings: &Settings, as_json: bool) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// What is recorded, or why nothing is.
+fn record_line(record: &Value) -> Option<String> {
+    let state = record["state"].as_str()?;
+    let megabytes = record["bytes"].as_f64().unwrap_or_default() / 1e6;
+    let mut line = format!("record {state}  {} files  {megabytes:.1} MB", record["files"]);
+    if let Some(dropped) = record["dropped"].as_u64().filter(|dropped| *dropped > 0) {
+        line += &format!("  {dropped} not recorded");
+    }
+    if let Some(error) = record["error"].as_str() {
+        line += &format!("  ({error})");
+    }
+    Some(line)
+}
+
+/// The status page: where it is, or why it is not.
+fn page_line(http: &Value) -> String {
+    let url = http["url"].as_str().unwrap_or("-");
+    match (http["state"].as_str().unwrap_or("-"), http["error"].as_str()) {
+        ("off", _) => "page off".to_owned(),
+        ("listening", _) if http["token"] == true => format!("page {url}  asks for the token"),
+        ("listening", _) => format!("page {url}"),
+        (state, error) => format!("page {url} {state}  ({})", error.unwrap_or_default()),
+    }
 }
 
 /// A model: what runs it, and how it stands with its engine.
@@ -213,11 +254,11 @@ pub(super) fn micros(seconds: &Value) -> f64 {
 }
 
 /// `watchpost plugin command`.
-pub(super) fn command(settings: &Settings, target: &str, name: &str, arguments: &str) -> anyhow::Result<()> {
+pub(super) fn command(file: &Path, target: &str, name: &str, arguments: &str) -> anyhow::Result<()> {
     let (stream, entry) = target.split_once('/').context("expected STREAM/ENTRY, such as entrance/follow")?;
     let arguments: Value = serde_json::from_str(arguments).context("the arguments are no JSON")?;
     let request = json!({ "stream": stream, "entry": entry, "name": name, "arguments": arguments });
-    println!("{}", ask(settings, "command", request)?);
+    println!("{}", ask_of(file, "command", request)?);
     Ok(())
 }
 
@@ -241,5 +282,17 @@ mod tests {
         gpu["engine"] = json!({ "state": "missing" });
         gpu["progress"] = Value::Null;
         assert_eq!(model_line(&gpu), "model people on GPU 1  nothing yet  engine missing");
+    }
+
+    #[test]
+    fn what_is_recorded_is_a_line() {
+        let mut record = json!({ "state": "recording", "files": 3, "bytes": 1_500_000, "dropped": 0 });
+        assert_eq!(record_line(&record).unwrap(), "record recording  3 files  1.5 MB");
+        record["state"] = "full".into();
+        record["dropped"] = 2.into();
+        record["error"] = "the disk is full".into();
+        let line = record_line(&record).unwrap();
+        assert_eq!(line, "record full  3 files  1.5 MB  2 not recorded  (the disk is full)");
+        assert_eq!(record_line(&Value::Null), None);
     }
 }

@@ -15,17 +15,20 @@ use super::duties::Duties;
 use super::handler::Handler;
 use super::reload::Reloading;
 use super::rtsp::Rtsp;
+use super::web::{Pulse, Web, show_events};
 use crate::config::Settings;
 use crate::config::settings::LaneChoice;
 use crate::control::Server;
 use crate::gpu::{Watch, probe};
+use crate::http::{Page, Server as PageServer};
 use crate::pipeline::Supervisor;
 use crate::plugins::{Compiler, Host, HostOptions};
 use crate::publish::messages::Timestamp;
 use crate::publish::{PublishHandle, PublishSettings, Publisher};
+use crate::record::{RecordHandle, Recorder};
 use crate::service::crash::Crashes;
 use crate::service::logging::Logging;
-use crate::service::{Notifier, Signal, Signals, Watchdog};
+use crate::service::{Notifier, Signal, Signals, Vitals, Watchdog};
 use crate::telemetry::Registry;
 use crate::telemetry::progress::{Progress, Who, Work};
 
@@ -53,6 +56,10 @@ pub(super) struct Core {
     pub(super) gpus: RwLock<Watch>,
     pub(super) registry: Registry,
     pub(super) notifier: Notifier,
+    pub(super) record: RecordHandle,
+    pub(super) page: Page,
+    pub(super) pulse: Pulse,
+    pub(super) vitals: Arc<Vitals>,
     pub(super) since: Timestamp,
     /// Who has what in hand.
     pub(super) progress: Progress,
@@ -99,8 +106,12 @@ pub(super) async fn serve(
     crate::pipeline::announce(&before);
     let mut publisher =
         Publisher::start(publishing(&settings)?, &registry, &tokio::runtime::Handle::current())?;
+    let page = Page::new(&settings.http, &settings.paths.state, &registry);
+    show_events(&publisher.handle(), &page);
     let host = start_host(&settings, &registry, &publisher.handle()).await?;
+    super::plugin_keys::say(&settings, &host);
     let rtsp = Rtsp::start(&settings);
+    let recorder = start_recorder(&settings, &registry, publisher.handle())?;
     let supervisor = Supervisor::new(
         &settings,
         Arc::clone(&host),
@@ -108,6 +119,7 @@ pub(super) async fn serve(
         rtsp.handle(),
         registry.clone(),
         Arc::clone(&crashes),
+        recorder.handle(),
     );
     let lane = supervisor.lane(&settings).map_err(|why| anyhow::anyhow!("accel.lane: {why}"))?;
     let gpus = watch_gpus(&settings, &registry)?;
@@ -124,8 +136,12 @@ pub(super) async fn serve(
         supervisor,
         crashes,
         gpus: RwLock::new(gpus),
-        registry,
         notifier,
+        record: recorder.handle(),
+        page: page.clone(),
+        pulse: Pulse::new(),
+        vitals: Arc::new(Vitals::new(&registry, settings.paths.state.clone())),
+        registry,
         since: Timestamp::now(),
         progress,
         reloading: Reloading::new(lane),
@@ -136,6 +152,7 @@ pub(super) async fn serve(
         handler,
         &tokio::runtime::Handle::current(),
     )?;
+    let web = PageServer::start(&page, Arc::new(Web(Arc::clone(&core))), &tokio::runtime::Handle::current());
     core.supervisor.apply(&settings);
 
     let duties = Duties::new(Arc::clone(&core), core.notifier.clone(), turns.clone(), ready);
@@ -143,12 +160,16 @@ pub(super) async fn serve(
 
     // In reverse: nothing new is asked for, streams end and finalise, then what they spoke through.
     core.notifier.stopping();
-    turns.begin(Work::Stop);
+    // It waits for the others now, each of which is watched for itself.
+    turns.end();
     tracing::info!("stopping");
     control.stop().await;
+    web.stop().await;
     let stopping = Arc::clone(&core);
     let stopped = tokio::task::spawn_blocking(move || {
         stopping.supervisor.stop();
+        // What the streams left is finished before the broker is left.
+        recorder.stop();
         stopping.rtsp.stop();
         stopping.gpus().stop();
     });
@@ -296,4 +317,14 @@ async fn start_host(
     }
     host.settle_orphans()?;
     Ok(Arc::new(host))
+}
+
+/// Records incidents; the newest snapshots go to the broker too.
+fn start_recorder(
+    settings: &Settings,
+    registry: &Registry,
+    publish: PublishHandle,
+) -> anyhow::Result<Recorder> {
+    let show = Box::new(move |stream: &str, jpeg: &[u8]| publish.snapshot(stream, jpeg));
+    Recorder::start(settings, registry, show).context("no thread to record with")
 }

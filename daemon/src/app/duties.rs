@@ -14,6 +14,7 @@ use super::status_line::status_line;
 use crate::pipeline::prune_engines;
 use crate::plugins::{EntryStatus, InstanceState, PluginState};
 use crate::publish::messages::{self, BoxStatus, ModelStatus, PluginInstance, PluginStatus, Timestamp};
+use crate::record::{RecordState, RecordStatus};
 use crate::service::Notifier;
 use crate::telemetry::progress::{Pulse, Who, Work};
 
@@ -83,6 +84,11 @@ impl<R: FnOnce()> Duties<R> {
     pub(super) fn see_to(&mut self) {
         self.turns.begin(Work::Turn);
         while self.answers.try_join_next().is_some() {}
+        self.core.pulse.beat();
+        if self.core.vitals.due() {
+            let vitals = Arc::clone(&self.core.vitals);
+            self.spawn(move || vitals.look());
+        }
         let streams = self.core.supervisor.report();
         let running =
             streams.values().filter(|report| report.status.state == messages::StreamState::Running).count();
@@ -135,9 +141,11 @@ impl<R: FnOnce()> Duties<R> {
 
     fn box_status(&self, streams: Vec<String>, models: Vec<ModelStatus>) {
         let plugins = self.core.host.plugins();
+        let record = self.core.record.status();
         let mut problems: Vec<String> = plugins
             .iter()
             .filter_map(|plugin| Some(format!("{}: {}", plugin.file.display(), plugin.error.as_ref()?)))
+            .chain(record.error.as_ref().map(|error| format!("nothing is recorded: {error}")))
             .collect();
         problems.extend(self.core.refused().map(|refused| format!("the last reload was refused: {refused}")));
         self.core.publish.box_status(BoxStatus {
@@ -147,6 +155,7 @@ impl<R: FnOnce()> Duties<R> {
             streams,
             plugins: plugins.into_iter().map(|plugin| plugin.name).collect(),
             models,
+            record: Some(record_report(record)),
             problems,
         });
     }
@@ -186,6 +195,16 @@ impl<R: FnOnce()> Duties<R> {
         }
         self.plugins = now;
     }
+}
+
+fn record_report(status: RecordStatus) -> messages::RecordReport {
+    let state = match status.state {
+        RecordState::Off => messages::RecordState::Off,
+        RecordState::Recording => messages::RecordState::Recording,
+        RecordState::Full => messages::RecordState::Full,
+        RecordState::Failed => messages::RecordState::Failed,
+    };
+    messages::RecordReport { state, error: status.error }
 }
 
 /// How far the start is.

@@ -49,7 +49,7 @@ fn answer_control(core: &Core, request: &ControlRequest) -> Result<Value, Refusa
             .map_err(|refused| Refusal { text: refused.text, configuration: refused.wrong }),
         // How the command line finds the daemon whose configuration has moved its socket.
         "config" => Ok(json!({ "file": core.config.as_ref().and_then(|file| file.canonicalize().ok()) })),
-        "plugins" => Ok(json!({ "plugins": core.host.plugins(), "entries": core.host.status() })),
+        "plugins" => Ok(super::plugin_list::of_daemon(&core.settings(), &core.host)),
         "command" => Ok(core.supervisor.command(
             &text("stream")?,
             &text("entry")?,
@@ -71,7 +71,7 @@ fn answer_control(core: &Core, request: &ControlRequest) -> Result<Value, Refusa
     }
 }
 
-fn status_of(core: &Core) -> Value {
+pub(super) fn status_of(core: &Core) -> Value {
     let now = Timestamp::now();
     let models = core.supervisor.models().into_iter().map(|model| {
         let mut value = json!(model);
@@ -87,7 +87,9 @@ fn status_of(core: &Core) -> Value {
         // Why the configuration on disk is not the one in force.
         "refused": core.refused(),
         "mqtt": core.publish.status(),
+        "http": core.page.status(),
         "gpu": core.gpus().seen(),
+        "record": core.record.status(),
         "models": models.collect::<Vec<_>>(),
         "streams": core.supervisor.report(),
         "plugins": core.host.plugins(),

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use super::check::{offline, source};
 use super::daemon::{Core, publishing};
+use super::plugin_keys;
 use crate::config::settings::PluginUse;
 use crate::config::{ConfigError, Problem, Settings};
 use crate::plugins::{Host, PluginState};
@@ -16,8 +17,25 @@ use crate::plugins::{Host, PluginState};
 type Found = Vec<(String, String)>;
 
 /// Tables that a reload can apply. Another one that differs is refused, not left aside.
-const TABLES: [&str; 11] =
-    ["box", "mqtt", "accel", "paths", "log", "rtsp", "infer", "runtime", "limits", "models", "streams"];
+const TABLES: &[&str] = &[
+    "box",
+    "mqtt",
+    "homeassistant",
+    "onvif",
+    "http",
+    "record",
+    "plugins",
+    "trace",
+    "accel",
+    "paths",
+    "log",
+    "rtsp",
+    "infer",
+    "runtime",
+    "limits",
+    "models",
+    "streams",
+];
 
 /// The problems with where their keys are set, as the configuration's other ones.
 pub(super) fn located(settings: &Settings, found: Found) -> ConfigError {
@@ -79,6 +97,11 @@ pub(super) fn wrong(core: &Core, current: &Settings, next: &Settings) -> Found {
     if let Err(error) = publishing(next).and_then(files) {
         found.push((error.key().unwrap_or("mqtt").into(), error.to_string()));
     }
+    if current.http != next.http
+        && let Err(why) = crate::http::check(&next.http)
+    {
+        found.push(("http".into(), why));
+    }
     if current.accel != next.accel
         && let Err(why) = core.supervisor.lane(next)
     {
@@ -138,11 +161,8 @@ fn plugins(core: &Core, current: &Settings, next: &Settings, found: &mut Found) 
         let key = format!("streams.{stream}.plugins.{name}");
         if known.iter().any(|known| known == plugin) {
             if let Err(error) = host.check_config(stream, name, used) {
-                let inside = error.config_key().filter(|inside| !inside.is_empty());
-                found.push((
-                    inside.map_or(key.clone(), |inside| format!("{key}.{inside}")),
-                    error.to_string(),
-                ));
+                let problem = plugin_keys::problem(next, error);
+                found.push((if problem.key.is_empty() { key } else { problem.key }, problem.message));
             }
         } else if !as_before || running.iter().any(|running| running == plugin) {
             // One that waits for its plugin already goes on waiting.

@@ -123,6 +123,8 @@ fn read_and_apply(core: &Core) -> Result<Reloaded, Refused> {
         tracing::error!(%error, "what is logged stays as it was");
     }
     core.host.configure(&next.paths.plugins, &next.limits);
+    super::plugin_keys::say(&next, &core.host);
+    core.page.configure(&next.http, &next.paths.state);
     watch(core, &current, &next);
     if let Ok(lane) = core.supervisor.lane(&next) {
         *lock(&core.reloading.lane) = lane;

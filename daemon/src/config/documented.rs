@@ -14,6 +14,7 @@ fn root() -> &'static Path {
 /// One of everything, so that serializing it gives every key.
 fn full() -> Settings {
     let text = r#"
+        [plugins.NAME]
         [models.NAME]
         path = "x"
         [streams.NAME]

@@ -159,7 +159,7 @@ fn read(
         return Err(ConfigError(placed(resolved.wrong)));
     }
     let missing = placed(resolved.missing);
-    let mut settings: Settings = serde_path_to_error::deserialize(merged).map_err(|error| {
+    let mut settings: Settings = serde_path_to_error::deserialize(&merged).map_err(|error| {
         let mut key = error.path().to_string();
         if key == "." {
             key.clear();
@@ -177,6 +177,7 @@ fn read(
     if settings.box_.name.is_empty() {
         settings.box_.name = host_name();
     }
+    settings.inherit(&merged);
     let problems = placed(validate(&settings));
     if problems.is_empty() {
         settings.origins = origins;
@@ -203,7 +204,8 @@ fn drop_ins(main: &Path) -> Result<Vec<PathBuf>, ConfigError> {
 
 /// The host's name, made fit for a topic.
 fn host_name() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    // Not from /proc, of which a service may see processes only.
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let short = name.trim().split('.').next().unwrap_or_default();
     let fit: String = short
         .chars()

@@ -58,6 +58,12 @@ impl Origins {
         self.0.insert(key.to_owned(), Origin::Variable(name.to_owned()));
     }
 
+    /// The origin of this very key.
+    #[must_use]
+    pub fn exact(&self, key: &str) -> Option<&Origin> {
+        self.0.get(key)
+    }
+
     /// The origin of a key, or of the nearest table around it.
     #[must_use]
     pub fn find(&self, key: &str) -> Option<&Origin> {

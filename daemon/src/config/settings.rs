@@ -3,7 +3,10 @@
 //! Every field has its default here, and its documentation; a test holds the documentation page to them.
 
 mod companions;
+mod http;
 mod output;
+mod plugins;
+mod record;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -11,7 +14,10 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use companions::{HomeAssistant, Onvif};
+pub use http::Http;
 pub use output::{Bitrate, VideoCodec, VideoOutput};
+pub use plugins::{PluginSettings, Recording, TraceSettings};
+pub use record::Record;
 
 use super::origin::Origins;
 
@@ -36,12 +42,20 @@ pub struct Settings {
     pub log: Log,
     /// The RTSP server inside the daemon.
     pub rtsp: RtspServer,
+    /// Health, metrics and the status page.
+    pub http: Http,
     /// Inference.
     pub infer: Infer,
     /// Where GPU runtimes come from.
     pub runtime: super::runtime::RuntimeSource,
+    /// What is recorded of incidents.
+    pub record: Record,
     /// Limits of the plugin host.
     pub limits: Limits,
+    /// What holds for a plugin in all streams, by the plugin's name.
+    pub plugins: BTreeMap<String, PluginSettings>,
+    /// Traces of all streams.
+    pub trace: TraceSettings,
     /// Models by name.
     pub models: BTreeMap<String, Model>,
     /// Streams by name.
@@ -83,6 +97,8 @@ pub struct Mqtt {
     pub listen: String,
     /// Bytes of QoS 1 messages that the outbox keeps on disk at most; the oldest go first.
     pub outbox_bytes: u64,
+    /// Publish the newest snapshot of each stream, as a JPEG.
+    pub snapshots: bool,
 }
 
 impl Default for Mqtt {
@@ -98,6 +114,7 @@ impl Default for Mqtt {
             telemetry_interval: 10,
             listen: "127.0.0.1:1883".into(),
             outbox_bytes: 256 << 20,
+            snapshots: false,
         }
     }
 }
@@ -356,6 +373,9 @@ pub struct Stream {
     /// A file for the stream's trace: what went into its plugins and what came out, frame by frame.
     #[serde(default)]
     pub trace: Option<PathBuf>,
+    /// How it is recorded, by its own `trace` or by `trace.folder`.
+    #[serde(skip)]
+    pub recording: Option<Recording>,
     /// Models that look at it.
     #[serde(default)]
     pub models: BTreeMap<String, ModelUse>,

@@ -177,3 +177,73 @@ fn execution_providers_are_named_once_and_one_at_least() {
     let text = error("infer.providers = [\"openvino\"]\n");
     assert!(text.contains("infer.providers") && text.contains("tensorrt"), "{text}");
 }
+
+#[test]
+fn what_is_said_of_a_plugin_holds_for_its_entries_unless_they_say_otherwise() {
+    let text = r#"
+        [plugins.tracker]
+        enabled = false
+        high = 0.5
+        low = 0.1
+        inner = { a = 1, b = 2 }
+        [plugins.other]
+        x = 1
+        [streams.one]
+        source = "a.mp4"
+        plugins.tracker = { low = 0.2, inner = { b = 3 } }
+        plugins.alert = { x = 5 }
+        [streams.two]
+        source = "b.mp4"
+        plugins.ids = { use = "tracker", enabled = true }
+    "#;
+    let settings = parse(text).unwrap();
+    let one = &settings.streams["one"].plugins["tracker"];
+    assert!(!one.enabled);
+    assert_eq!(
+        serde_json::Value::Object(one.config.clone()),
+        serde_json::json!({ "high": 0.5, "low": 0.2, "inner": { "a": 1, "b": 3 } })
+    );
+    let two = &settings.streams["two"].plugins["ids"];
+    assert!(two.enabled && two.config["low"] == 0.1);
+    assert_eq!(settings.streams["one"].plugins["alert"].config.len(), 1);
+    // A key is where it was set.
+    let place = |stream: &str, entry: &str, key: &str| {
+        let (origin, key) = settings.plugin_key(stream, entry, key);
+        format!("{}: {key}", origin.unwrap())
+    };
+    assert_eq!(place("one", "tracker", "high"), "watchpost.toml:4: plugins.tracker.high");
+    assert_eq!(place("one", "tracker", "low"), "watchpost.toml:11: streams.one.plugins.tracker.low");
+    assert_eq!(place("two", "ids", "inner.a"), "watchpost.toml:6: plugins.tracker.inner.a");
+    assert_eq!(place("two", "ids", ""), "watchpost.toml:15: streams.two.plugins.ids");
+    // A change of it is a change of each stream that it touches.
+    let other = parse(&text.replace("high = 0.5", "high = 0.6")).unwrap();
+    assert_ne!(settings.streams["one"], other.streams["one"]);
+    assert_ne!(settings.streams["two"], other.streams["two"]);
+
+    let wrong = error("[plugins.tracker]\nenabled = \"no\"\n");
+    assert!(wrong.starts_with("watchpost.toml:2: plugins.tracker.enabled: invalid type"), "{wrong}");
+    let wrong = error("[plugins.tracker]\norder = 3\n");
+    assert!(
+        wrong.starts_with("watchpost.toml:2: plugins.tracker.order: belongs to a stream's entry"),
+        "{wrong}"
+    );
+}
+
+#[test]
+fn a_stream_is_recorded_by_its_own_key_or_by_the_folder() {
+    let text = "trace.folder = \"/t\"\ntrace.files = 2\n[streams.one]\nsource = \"a\"\n[streams.two]\nsource = \"b\"\ntrace = \"/x\"\n";
+    let file = |settings: &Settings, name: &str| {
+        settings.streams[name].recording.as_ref().map(|recording| recording.file.display().to_string())
+    };
+    let mut settings = parse(text).unwrap();
+    assert_eq!(file(&settings, "one").as_deref(), Some("/t/one.jsonl"));
+    assert_eq!(file(&settings, "two").as_deref(), Some("/x"));
+    assert_eq!(settings.streams["two"].recording.as_ref().unwrap().files, 2);
+    settings.record_into(Path::new("/r"));
+    assert_eq!(file(&settings, "one").as_deref(), Some("/r/one.jsonl"));
+    assert_eq!(file(&settings, "two").as_deref(), Some("/x"));
+    assert_eq!(file(&parse("[streams.one]\nsource = \"a\"\n").unwrap(), "one"), None);
+    assert!(
+        error("trace.max_bytes = 5\n").starts_with("watchpost.toml:1: trace.max_bytes: expected at least")
+    );
+}

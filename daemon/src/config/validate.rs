@@ -14,11 +14,16 @@ pub(super) fn validate(settings: &Settings) -> Vec<(String, String)> {
     if settings.rtsp.address.parse::<std::net::IpAddr>().is_err() {
         check.bad("rtsp.address", format!("\"{}\" is no IP address", settings.rtsp.address));
     }
+    if let Some(problem) = settings.http.problem() {
+        check.bad("http.listen", problem);
+    }
     check.limits(&settings.limits);
+    check.0.extend(settings.record.problems().into_iter().map(|(key, problem)| (key.into(), problem.into())));
     if let Some(problem) = settings.runtime.problem() {
         check.bad("runtime.from", problem);
     }
     check.providers(&settings.infer.providers);
+    check.plugins(settings);
     for (name, model) in &settings.models {
         let key = format!("models.{name}");
         check.name(&key, name);
@@ -118,6 +123,27 @@ impl Check {
             self.bad("infer.providers", "expected at least one of \"tensorrt\", \"cuda\" and \"cpu\"");
         } else if let Some(twice) = twice {
             self.bad("infer.providers", format!("{} is named twice", providers[twice]));
+        }
+    }
+
+    fn plugins(&mut self, settings: &Settings) {
+        for (name, plugin) in &settings.plugins {
+            let key = format!("plugins.{name}");
+            self.name(&key, name);
+            for word in ["order", "use"] {
+                if plugin.config.contains_key(word) {
+                    let message =
+                        "belongs to a stream's entry; what stands here holds for the plugin in all streams";
+                    self.bad(format!("{key}.{word}"), message);
+                }
+            }
+        }
+        let trace = &settings.trace;
+        if trace.max_bytes < 1 << 20 {
+            self.bad("trace.max_bytes", "expected at least 1048576");
+        }
+        if !(1..=1000).contains(&trace.files) {
+            self.bad("trace.files", "expected 1 to 1000");
         }
     }
 

@@ -136,6 +136,12 @@ impl VideoOut {
         }
     }
 
+    /// Pictures that wait for the encoder.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.links.inbox.lock().pictures.len()
+    }
+
     /// How it is doing.
     #[must_use]
     pub fn status(&self) -> OutputStatus {

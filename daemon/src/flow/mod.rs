@@ -20,7 +20,7 @@ pub use frame::{Frame, FrameMeta};
 pub use letterbox::Letterbox;
 pub use object::{Objects, Run, Score};
 pub use output::{Change, Event, Output, Severity, Shape, ShapeKind, State, View};
-pub use packet::{Codec, Packet, PacketKind, StreamInfo};
+pub use packet::{Codec, Packet, PacketKind, Packets, Part, StreamInfo, Track};
 pub use picture::{Colorimetry, Matrix, Picture, PixelFormat, Planes, Range};
 pub use rect::{Rect, Size};
 pub use spares::{Lent, Recycle, Spares};

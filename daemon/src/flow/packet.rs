@@ -32,6 +32,41 @@ pub struct Packet {
     pub data: Arc<[u8]>,
 }
 
+/// One elementary stream of compressed packets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Track {
+    /// Video or audio.
+    pub kind: PacketKind,
+    /// GStreamer caps of its packets, codec data included. H.264 and H.265 come as byte streams aligned to
+    /// access units, parameter sets before each key frame, so that a parser and a muxer take them as they are.
+    pub caps: Arc<str>,
+}
+
+/// Some packets in the order in which they came.
+#[derive(Debug, Clone, Default)]
+pub struct Part {
+    /// The video's caps; `None` where nothing is known yet.
+    pub video: Option<Track>,
+    /// The audio's caps, where there is audio.
+    pub audio: Option<Track>,
+    /// The packets; times are on the clock of the frames' pts.
+    pub packets: Vec<Packet>,
+    /// Position after the last of them.
+    pub next: u64,
+    /// Packets between the position asked for and the first one here are gone.
+    pub lost: bool,
+}
+
+/// Whoever keeps the last seconds of a source's packets.
+pub trait Packets: Send + Sync {
+    /// Those from the last video key frame at or before `pts` on (nanoseconds of stream time), or from the oldest one there
+    /// is; none where there is no key frame.
+    fn since(&self, pts: u64) -> Part;
+
+    /// Those from a position on.
+    fn after(&self, position: u64) -> Part;
+}
+
 /// What is known of a source once its first frame has come.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StreamInfo {

@@ -15,10 +15,9 @@ use gstreamer_video as gst_video;
 
 use super::cuda;
 use super::inlet::element;
-use super::ring::Track;
 use super::session::{Session, lock};
 use super::{IngestError, decoder, tap, watch};
-use crate::flow::{Codec, PacketKind};
+use crate::flow::{Codec, PacketKind, Track};
 
 /// Formats that preprocessing reads as they are.
 const FORMATS: [gst_video::VideoFormat; 3] =

@@ -38,12 +38,13 @@ mod tap;
 mod timeline;
 mod watch;
 
+pub use crate::flow::Track;
 pub use branch::accept_padded_rows;
 pub use change::{Change, ChangeMeter};
 pub use cuda::{CudaDecoding, GRID_BYTES, GridJob};
 pub use error::IngestError;
 pub use location::Location;
-pub use ring::{Clip, PacketRing, Track};
+pub use ring::{Clip, PacketRing};
 pub use source::{Next, Source, SourceSpec};
 pub use stats::SourceStats;
 pub use watch::Watch;

@@ -8,17 +8,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::flow::{Packet, PacketKind};
-
-/// One elementary stream of the ring.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Track {
-    /// Video or audio.
-    pub kind: PacketKind,
-    /// GStreamer caps of its packets, codec data included. H.264 and H.265 come as byte streams aligned to
-    /// access units, parameter sets before each key frame, so that a parser and a muxer take them as they are.
-    pub caps: Arc<str>,
-}
+use crate::flow::{Packet, PacketKind, Packets, Part, Track};
 
 /// Packets in the order in which they came, beginning at a video key frame.
 #[derive(Debug, Clone, Default)]
@@ -38,6 +28,8 @@ pub struct PacketRing(Arc<Mutex<Ring>>);
 #[derive(Debug)]
 struct Ring {
     packets: VecDeque<Packet>,
+    /// Position of the first of them: how many were there before.
+    first: u64,
     video: Option<Track>,
     audio: Option<Track>,
     bytes: usize,
@@ -51,6 +43,7 @@ impl PacketRing {
     pub(super) fn new(span: Duration, max_bytes: usize) -> Self {
         Self(Arc::new(Mutex::new(Ring {
             packets: VecDeque::new(),
+            first: 0,
             video: None,
             audio: None,
             bytes: 0,
@@ -78,8 +71,7 @@ impl PacketRing {
         };
         if slot.as_ref().is_some_and(|before| *before != track) {
             *slot = Some(track);
-            ring.packets.clear();
-            ring.bytes = 0;
+            ring.clear();
         } else {
             *slot = Some(track);
         }
@@ -100,19 +92,8 @@ impl PacketRing {
     /// oldest one there is.
     #[must_use]
     pub fn since(&self, pts: u64) -> Clip {
-        let ring = self.lock();
-        let is_key = |p: &&Packet| p.kind == PacketKind::Video && p.key;
-        let begin = ring
-            .packets
-            .iter()
-            .enumerate()
-            .rfind(|(i, p)| is_key(p) && (*i == 0 || p.pts <= pts))
-            .map_or(0, |(i, _)| i);
-        Clip {
-            video: ring.video.clone(),
-            audio: ring.audio.clone(),
-            packets: ring.packets.iter().skip(begin).cloned().collect(),
-        }
+        let Part { video, audio, packets, .. } = Packets::since(self, pts);
+        Clip { video, audio, packets }
     }
 
     /// Bytes held.
@@ -134,7 +115,44 @@ impl PacketRing {
     }
 }
 
+impl Packets for PacketRing {
+    fn since(&self, pts: u64) -> Part {
+        let ring = self.lock();
+        let is_key = |p: &&Packet| p.kind == PacketKind::Video && p.key;
+        let begin = ring
+            .packets
+            .iter()
+            .enumerate()
+            .rfind(|(i, p)| is_key(p) && (*i == 0 || p.pts <= pts))
+            .map_or(0, |(i, _)| i);
+        ring.part(begin)
+    }
+
+    fn after(&self, position: u64) -> Part {
+        let ring = self.lock();
+        let skip = position.saturating_sub(ring.first);
+        Part { lost: position < ring.first, ..ring.part(usize::try_from(skip).unwrap_or(usize::MAX)) }
+    }
+}
+
 impl Ring {
+    /// The packets from an index on.
+    fn part(&self, begin: usize) -> Part {
+        Part {
+            video: self.video.clone(),
+            audio: self.audio.clone(),
+            packets: self.packets.iter().skip(begin).cloned().collect(),
+            next: self.first + self.packets.len() as u64,
+            lost: false,
+        }
+    }
+
+    fn clear(&mut self) {
+        self.first += self.packets.len() as u64;
+        self.packets.clear();
+        self.bytes = 0;
+    }
+
     fn held(&self) -> u64 {
         let newest = self.packets.iter().rev().find(|p| p.kind == PacketKind::Video).map_or(0, |p| p.pts);
         newest.saturating_sub(self.packets.front().map_or(0, |p| p.pts))
@@ -157,11 +175,11 @@ impl Ring {
                 Some((index, pts)) if too_big || newest.saturating_sub(pts) >= self.span => {
                     let gone: usize = self.packets.drain(..index).map(|p| p.data.len()).sum();
                     self.bytes -= gone;
+                    self.first += index as u64;
                 }
                 None if too_big => {
                     self.dropped += self.packets.len() as u64;
-                    self.packets.clear();
-                    self.bytes = 0;
+                    self.clear();
                     return;
                 }
                 _ => return,
@@ -205,6 +223,25 @@ mod tests {
         filled(&ring, 20);
         assert_eq!(ring.since(13 * SECOND).packets[0].pts, 10 * SECOND);
         assert_eq!(ring.since(99 * SECOND).packets[0].pts, 15 * SECOND);
+    }
+
+    #[test]
+    fn a_reader_goes_on_where_it_was_and_learns_what_it_missed() {
+        let ring = PacketRing::new(Duration::from_secs(10), 1 << 20);
+        filled(&ring, 12);
+        let first = Packets::since(&ring, 7 * SECOND);
+        assert_eq!((first.packets[0].pts, first.packets.len(), first.lost), (5 * SECOND, 14, false));
+        assert!(ring.after(first.next).packets.is_empty());
+        ring.push(packet(PacketKind::Video, 12, false, 100));
+        let more = ring.after(first.next);
+        assert_eq!((more.packets.len(), more.packets[0].pts, more.lost), (1, 12 * SECOND, false));
+        filled(&ring, 40);
+        assert!(ring.after(more.next).lost, "thirty seconds later that is gone");
+        let next = ring.after(0).next;
+        ring.set_track(Track { kind: PacketKind::Video, caps: "a".into() });
+        ring.set_track(Track { kind: PacketKind::Video, caps: "b".into() });
+        let other = ring.after(next);
+        assert_eq!((other.packets.len(), other.lost, other.next), (0, false, next));
     }
 
     #[test]

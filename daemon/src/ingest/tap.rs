@@ -16,10 +16,9 @@ use super::IngestError;
 use super::cuda::CudaDecoding;
 use super::picture::Layout;
 use super::queue::Pushed;
-use super::ring::Track;
 use super::sender::SenderClock;
 use super::session::{Event, RawFrame, Session, lock};
-use crate::flow::{Codec, Decoded, Packet, PacketKind, StreamInfo};
+use crate::flow::{Codec, Decoded, Packet, PacketKind, StreamInfo, Track};
 
 /// Seconds from 1900, where NTP begins, to 1970.
 const NTP_TO_UNIX: u64 = 2_208_988_800;

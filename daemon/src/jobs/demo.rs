@@ -1,6 +1,6 @@
 //! `watchpost demo`: the whole daemon on a scene that it renders itself.
 //!
-//! In: a few options. Out: a running daemon with a broker and an RTSP server of its own; alerts are printed as a
+//! In: a few options. Out: a running daemon with a broker, an RTSP server and a status page of its own; alerts are printed as a
 //! subscriber of the broker gets them, so what is seen has gone the whole way. Folders are the user's own and
 //! temporary; ports that are taken are stepped over.
 
@@ -34,6 +34,9 @@ pub struct DemoArgs {
     /// First port to try for the RTSP server.
     #[arg(long, default_value_t = 8554)]
     pub rtsp_port: u16,
+    /// First port to try for the status page.
+    #[arg(long, default_value_t = 8590)]
+    pub http_port: u16,
 }
 
 /// The demo's settings: free ports, folders below `folder`, plugins and models from `share`.
@@ -45,6 +48,7 @@ pub fn settings(arguments: &DemoArgs, folder: &Path, share: &Path) -> anyhow::Re
         crate::config::merge(&[(Path::new("demo.toml"), CONFIG.to_owned())], &Default::default())?;
     settings.mqtt.listen = format!("127.0.0.1:{}", free_port(arguments.mqtt_port)?);
     settings.rtsp.port = free_port(arguments.rtsp_port)?;
+    settings.http.listen = format!("127.0.0.1:{}", free_port(arguments.http_port)?);
     settings.paths.state = folder.join("state");
     settings.paths.cache = folder.join("cache");
     settings.paths.run = folder.join("run");
@@ -101,6 +105,7 @@ pub fn banner(settings: &Settings) -> String {
         "
 Watchpost demo: a rendered square with people who walk, meet, dance, hug, and now and then fight.
 
+  page        {page}
   alerts      printed below as they arrive at the broker, mqtt://{broker}
   subscribe   mosquitto_sub -h 127.0.0.1 -p {port} -v -t '{prefix}/{box_}/streams/+/events/#'
   everything  mosquitto_sub -h 127.0.0.1 -p {port} -v -t '{prefix}/#'
@@ -110,6 +115,7 @@ Watchpost demo: a rendered square with people who walk, meet, dance, hug, and no
   plugins     drop a .wasm into {plugins}
   stop        Ctrl-C
 ",
+        page = settings.http.url().unwrap_or_default(),
         plugins =
             settings.paths.plugins.last().map(|folder| folder.display().to_string()).unwrap_or_default(),
     )
@@ -148,7 +154,14 @@ mod tests {
     use super::*;
 
     fn arguments() -> DemoArgs {
-        DemoArgs { seed: None, source: None, seconds: None, mqtt_port: 21883, rtsp_port: 28554 }
+        DemoArgs {
+            seed: None,
+            source: None,
+            seconds: None,
+            mqtt_port: 21883,
+            rtsp_port: 28554,
+            http_port: 28590,
+        }
     }
 
     #[test]
@@ -159,6 +172,7 @@ mod tests {
             assert_ne!(settings.mqtt.listen, "127.0.0.1:21883");
         }
         let text = banner(&settings);
+        assert!(text.contains(&settings.http.url().unwrap()), "{text}");
         assert!(text.contains(&format!("-p {}", settings.mqtt.listen.rsplit(':').next().unwrap())), "{text}");
     }
 

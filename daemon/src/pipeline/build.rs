@@ -14,6 +14,7 @@ use super::models::StreamModels;
 use super::outputs::Outputs;
 use super::pool::Pool;
 use super::reader::{AnySource, Credits, Reader};
+use super::recording::Recording;
 use super::scene_feed::SceneFeed;
 use super::status::SharedStatus;
 use super::supervisor::Shared;
@@ -21,6 +22,7 @@ use super::trace::Trace;
 use super::worker::{self, Worker};
 use crate::config::manifest::Domain;
 use crate::config::settings::Stream;
+use crate::flow::Packets;
 use crate::ingest::{Source, SourceSpec};
 use crate::publish::messages::Labels;
 use crate::scene::SceneSpec;
@@ -97,18 +99,13 @@ pub(super) fn build<L: Lane>(
         })
         .collect();
     let plugins = PluginSetup::new(name, settings, &models, Arc::clone(&shared.host));
-    let outputs = Outputs::new(
-        Arc::clone(name),
-        &settings.outputs,
-        shared.server.clone(),
-        shared.registry.progress().clone(),
-    );
+    let outputs = Outputs::new(Arc::clone(name), &settings.outputs, shared.server.clone(), &shared.registry);
     let labelled = [(crate::telemetry::fields::STREAM, &**name)];
     let registry = &shared.registry;
     // Of a rendered scene they never were there; of any other source they came and were let go.
     let left_out = if scene { "stream_frames_left_out_total" } else { "stream_frames_dropped_total" };
     let left_out = registry.counter(left_out, &labelled);
-    let trace = settings.trace.as_ref().map(|path| Trace::start(path, name, &labels));
+    let trace = settings.recording.clone().map(|recording| Trace::new(recording, name));
     let delivery = Delivery::new(
         Arc::clone(name),
         plugins,
@@ -127,15 +124,19 @@ pub(super) fn build<L: Lane>(
     );
     let stream_models = StreamModels::new(&lane, models, inbox.clone())?;
 
-    let source = if scene {
+    let (source, packets) = if scene {
         let spec = SceneSpec::parse(&settings.source)?;
-        AnySource::Scene(Box::new(SceneFeed::new(name, spec, left_out.clone())))
+        let feed = SceneFeed::new(name, spec, left_out.clone());
+        (AnySource::Scene(Box::new(feed)), Err("a rendered scene has no packets to keep".to_owned()))
     } else {
         let watch = shared.crashes.watch(name, &address);
         let mut spec = SourceSpec { watch, ..SourceSpec::from_settings(name, settings) };
         lane.decode_here(&mut spec, settings.in_flight * CREDITS);
-        AnySource::Ingest(Box::new(Source::start(spec)?))
+        let source = Source::start(spec)?;
+        let packets: Arc<dyn Packets> = Arc::new(source.ring());
+        (AnySource::Ingest(Box::new(source)), unclipped(settings).map_or(Ok(packets), Err))
     };
+    let delivery = delivery.recorded(Recording::new(Arc::clone(name), shared.record.clone(), packets));
     // A live stream's frames go on to plugins and outputs while models lag: they need room behind those in flight.
     let credits = Credits::new(settings.in_flight * CREDITS);
     let reader = Reader::start(name, source, inbox, Arc::clone(&credits), left_out, registry.progress())?;
@@ -152,6 +153,7 @@ pub(super) fn build<L: Lane>(
             skipped: registry.counter("stream_inference_skipped_total", &labelled),
             preprocess: registry.histogram("stream_preprocess_seconds", &labelled),
             failures: registry.counter("stream_model_failures_total", &labelled),
+            in_flight: registry.gauge("stream_in_flight_frames", &labelled),
             pulse: pulse.clone(),
         },
         live: scene,
@@ -160,4 +162,12 @@ pub(super) fn build<L: Lane>(
         lane,
     };
     Ok((worker, reader))
+}
+
+/// Why no clip may be made of a stream's packets.
+fn unclipped(settings: &Stream) -> Option<String> {
+    if !settings.masks.is_empty() {
+        return Some("it has masks, and no mask covers the source's own packets".into());
+    }
+    (settings.ring_seconds <= 0.0).then(|| "its packets are not kept (ring_seconds = 0)".into())
 }

@@ -13,13 +13,15 @@ use super::lane::{Lane, LaneError};
 use super::late::Late;
 use super::model::Model;
 use super::outputs::Outputs;
+use super::recording::Recording;
 use super::shot::Shot;
 use super::status::SharedStatus;
 use super::thumbnail::{self, Seen};
 use super::trace::Trace;
+use super::trace::lines::{EntryLine, Header};
 use super::worker::size_of;
 use crate::config::settings::{ModelUse, PluginUse, Sample, Stream};
-use crate::flow::{Change, Frame, FrameMeta, Recycle, Size, StreamInfo};
+use crate::flow::{Change, Frame, FrameMeta, Picture, Recycle, Size, StreamInfo};
 use crate::plugins::{Host, PluginEvent, RowOutput, Signal, StreamContext, StreamModel, StreamPlugins};
 use crate::publish::PublishHandle;
 use crate::publish::messages::{EventRecord, Labels, ObjectsRecord, Timestamp};
@@ -80,6 +82,19 @@ impl PluginSetup {
         };
         Self { host, context, uses: settings.plugins.clone() }
     }
+
+    /// The row's entries in order, for a trace.
+    fn entries(&self) -> Vec<EntryLine> {
+        let mut uses: Vec<_> = self.uses.iter().filter(|(_, used)| used.enabled).collect();
+        uses.sort_by_key(|(name, used)| (used.order, (*name).clone()));
+        uses.into_iter()
+            .map(|(entry, used)| EntryLine {
+                entry: entry.clone(),
+                plugin: used.plugin(entry).to_owned(),
+                config: used.config.clone(),
+            })
+            .collect()
+    }
 }
 
 /// The last stretch of one stream.
@@ -94,6 +109,7 @@ pub(super) struct Delivery<L: Lane> {
     thumbnail: Shot<L>,
     /// Who waits for the next frame as a picture.
     watcher: Option<SyncSender<Seen>>,
+    recording: Option<Recording<L>>,
     trace: Option<Trace>,
     meters: Meters,
     last: Option<FrameMeta>,
@@ -119,11 +135,17 @@ impl<L: Lane> Delivery<L> {
             outputs,
             thumbnail: Shot::new("thumbnail", thumbnail::WIDTH),
             watcher: None,
+            recording: None,
             trace,
             meters,
             last: None,
             times: VecDeque::new(),
         }
+    }
+
+    /// With its incidents recorded.
+    pub(super) fn recorded(self, recording: Recording<L>) -> Self {
+        Self { recording: Some(recording), ..self }
     }
 
     pub(super) fn publisher(&self) -> &PublishHandle {
@@ -153,6 +175,9 @@ impl<L: Lane> Delivery<L> {
         if let (Some(trace), Some(found)) = (&mut self.trace, &found) {
             self.meters.pulse.begin(Work::Trace);
             trace.frame(&frame.meta, &runs, found, &scores, &row);
+            if trace.full() {
+                trace.turn(&self.plugins.as_mut().map(StreamPlugins::tape_anew).unwrap_or_default());
+            }
         }
         let ran: Vec<u32> = runs.iter().map(|run| run.model).collect();
         self.publish.objects(ObjectsRecord {
@@ -162,13 +187,18 @@ impl<L: Lane> Delivery<L> {
             runs: &ran,
         });
         self.last = Some(frame.meta.clone());
-        self.announce(&row);
         self.meters.pulse.begin(Work::Outputs);
-        let started = Instant::now();
         self.outputs.take(&row, frame.meta.pts);
-        let rendered = self
-            .outputs
-            .push(lane, &frame, size_of(&frame), &row, &self.labels)
+        let recorded = match &mut self.recording {
+            Some(recording) => {
+                recording.picture(lane, &frame, &row, || self.outputs.overlay(&row, &self.labels))
+            }
+            None => Ok(None),
+        };
+        self.announce(&row, recorded.as_ref().ok().and_then(Option::as_ref));
+        let started = Instant::now();
+        let rendered = recorded
+            .and_then(|_| self.outputs.push(lane, &frame, size_of(&frame), &row, &self.labels))
             .and_then(|()| self.show_frame(lane, &frame, &row));
         self.meters.outputs.record_duration(started.elapsed());
         self.meters.frames.inc();
@@ -201,18 +231,31 @@ impl<L: Lane> Delivery<L> {
         let now = self.now();
         let Some(plugins) = &mut self.plugins else { return };
         let row = plugins.signal(now, signal);
-        self.announce(&row);
+        if let Some(trace) = &mut self.trace {
+            trace.steps(&row.steps);
+        }
+        self.announce(&row, None);
     }
 
     /// The source's first frame is about to come, for the first time or again.
     pub(super) fn started(&mut self, info: &StreamInfo) {
         self.outputs.started(info);
+        if let Some(recording) = &mut self.recording {
+            recording.started(info);
+        }
         if self.plugins.is_none() {
             let mut context = self.setup.context.clone();
             context.size = info.size;
             context.rate =
                 if info.rate.1 > 0 { f64::from(info.rate.0) / f64::from(info.rate.1) } else { 0.0 };
-            match StreamPlugins::new(&self.setup.host, &context, &self.setup.uses) {
+            let row = match &mut self.trace {
+                Some(trace) => {
+                    trace.begin(Header::new(&context, self.setup.entries()));
+                    StreamPlugins::recorded(&self.setup.host, &context, &self.setup.uses)
+                }
+                None => StreamPlugins::new(&self.setup.host, &context, &self.setup.uses),
+            };
+            match row {
                 Ok(plugins) => self.plugins = Some(plugins),
                 Err(error) => {
                     tracing::error!(stream = %self.stream, %error, "the stream runs without plugins")
@@ -243,11 +286,19 @@ impl<L: Lane> Delivery<L> {
             _ => 0.0,
         };
         let plugins = self.plugins.as_ref().map(StreamPlugins::status).unwrap_or_default();
+        self.outputs.meter();
         let outputs = self.outputs.status();
         self.thumbnail.rest();
         let mut edges = self.outputs.edges(lane);
         edges.extend(self.thumbnail.edge(lane));
+        let mut no_clips = None;
+        if let Some(recording) = &mut self.recording {
+            recording.rest();
+            edges.extend(recording.edge(lane));
+            no_clips = recording.no_clips().cloned();
+        }
         let (encoded, not_encoded) = self.outputs.counts();
+        let problem = self.trace.as_ref().and_then(Trace::problem).map(str::to_owned);
         status.update(|report| {
             // Whole numbers: a retained message that changes with every tick would drown the broker.
             report.status.fps = fps.round() as f32;
@@ -255,7 +306,16 @@ impl<L: Lane> Delivery<L> {
             report.dropped = self.meters.left_out.get();
             (report.encoded, report.not_encoded) = (encoded, not_encoded);
             report.plugins = plugins;
+            if no_clips.is_some() && report.no_clips != no_clips {
+                tracing::info!(stream = %self.stream, why = no_clips, "no clips are recorded of this stream");
+            }
+            report.no_clips = no_clips;
             report.status.outputs = outputs;
+            if let Some(problem) = &problem
+                && !report.status.warnings.contains(problem)
+            {
+                report.status.warnings.push(problem.clone());
+            }
             report.status.edges.retain(|edge| !edge.name.starts_with("encode "));
             report.status.edges.extend(edges);
         });
@@ -266,7 +326,13 @@ impl<L: Lane> Delivery<L> {
     pub(super) fn stop(mut self) {
         if let Some(mut plugins) = self.plugins.take() {
             let row = plugins.stop();
-            self.announce(&row);
+            if let Some(trace) = &mut self.trace {
+                trace.steps(&row.steps);
+            }
+            self.announce(&row, None);
+        }
+        if let Some(recording) = &self.recording {
+            recording.stop();
         }
         self.outputs.stop();
     }
@@ -276,7 +342,9 @@ impl<L: Lane> Delivery<L> {
         self.last.as_ref().map_or(0, |last| last.pts)
     }
 
-    fn announce(&self, row: &RowOutput) {
+    /// `picture`: of the frame, where an event wants one.
+    fn announce(&mut self, row: &RowOutput, picture: Option<&Picture>) {
+        let now = self.now();
         for event in &row.events {
             let (frame, captured) = match &self.last {
                 Some(last) => (last.index, last.captured),
@@ -290,7 +358,11 @@ impl<L: Lane> Delivery<L> {
                 let (change, severity) = (event.event.change, event.event.severity);
                 tracing::info!(stream, plugin, entry, incident, ?change, ?severity, "{kind}");
             }
-            self.publish.event(record(&self.stream, event, frame, self.now(), captured));
+            let mut record = record(&self.stream, event, frame, now, captured);
+            if let Some(recording) = &mut self.recording {
+                (record.snapshot, record.clip) = recording.event(&event.event, now, picture);
+            }
+            self.publish.event(record);
         }
         for (entry, state) in &row.states {
             self.publish.state(&self.stream, entry, state.clone());

@@ -14,7 +14,7 @@ use crate::flow::{Lent, Letterbox, Objects, Recycle, Run, Score, Tensor};
 use crate::infer::ModelDir;
 use crate::postprocess::Decoder;
 use crate::telemetry::progress::{Pulse, Who, Work};
-use crate::telemetry::{Counter, Histogram, Registry};
+use crate::telemetry::{Counter, Gauge, Histogram, Registry};
 
 /// What a model found in one tensor.
 #[derive(Debug, Clone, PartialEq)]
@@ -66,6 +66,8 @@ pub struct Model<T: Recycle> {
     pub feed: Feed,
     /// What runs it.
     pub serving: Serving,
+    /// Jobs that wait for the thread.
+    queued: Gauge,
     jobs: Mutex<Option<Sender<Job<T>>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -86,8 +88,10 @@ impl<T: Recycle + Send + Sync + 'static> Model<T> {
         let Opened { engine, feed, batch, .. } = opened;
         let (jobs, queue) = channel();
         let labels = [(crate::telemetry::fields::MODEL, name)];
+        let queued = registry.gauge("infer_queue_jobs", &labels);
         let worker = Worker {
             engine,
+            queued: queued.clone(),
             batching: Batching { most: batch, wait },
             seconds: registry.histogram("infer_seconds", &labels),
             runs: registry.counter("infer_runs_total", &labels),
@@ -102,6 +106,7 @@ impl<T: Recycle + Send + Sync + 'static> Model<T> {
             dir,
             feed,
             serving,
+            queued,
             jobs: Mutex::new(Some(jobs)),
             thread: Mutex::new(Some(thread)),
         })
@@ -110,12 +115,14 @@ impl<T: Recycle + Send + Sync + 'static> Model<T> {
     /// Queues a job. A job for a model that has stopped is answered at once with an error.
     pub fn submit(&self, job: Job<T>) {
         let jobs = self.jobs.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        self.queued.add(1.0);
         let refused = match jobs.as_ref() {
             Some(jobs) => jobs.send(job).err().map(|error| error.0),
             None => Some(job),
         };
         drop(jobs);
         if let Some(job) = refused {
+            self.queued.add(-1.0);
             (job.done)(Err(format!("model {} has stopped", self.name)));
         }
     }
@@ -154,6 +161,7 @@ struct Batching {
 struct Worker<T: Recycle> {
     engine: Box<dyn Engine<T>>,
     batching: Batching,
+    queued: Gauge,
     seconds: Histogram,
     runs: Counter,
     frames: Counter,
@@ -166,6 +174,7 @@ impl<T: Recycle> Worker<T> {
         let mut work = Work::FirstRun;
         while let Ok(first) = queue.recv() {
             let jobs = self.gather(first, queue);
+            self.queued.add(-(jobs.len() as f64));
             self.pulse.begin(std::mem::replace(&mut work, Work::Run));
             let started = Instant::now();
             let (inputs, asked): (Vec<_>, Vec<_>) = jobs

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::lane::{Lane, LaneError};
+use super::output_meters::OutputMeters;
 use super::overlay::{Banners, outline};
 use crate::config::settings::VideoOutput;
 use crate::encode::{OutputSpec, RtspHandle, Target, VideoOut};
@@ -14,6 +15,7 @@ use crate::flow::{Frame, Rect, Size, StreamInfo};
 use crate::plugins::RowOutput;
 use crate::publish::messages::{Edge, Labels, OutputState, OutputStatus};
 use crate::render::Overlay;
+use crate::telemetry::Registry;
 use crate::telemetry::progress::Progress;
 
 /// A view's size where the configuration names none.
@@ -28,6 +30,7 @@ struct Output<L: Lane> {
     /// Its encoder takes pictures in video memory.
     on_gpu: bool,
     error: Option<String>,
+    meters: OutputMeters,
 }
 
 /// The outputs of one stream.
@@ -48,7 +51,7 @@ impl<L: Lane> Outputs<L> {
         stream: Arc<str>,
         outputs: &BTreeMap<String, VideoOutput>,
         server: RtspHandle,
-        progress: Progress,
+        registry: &Registry,
     ) -> Self {
         let outputs = outputs
             .iter()
@@ -59,6 +62,7 @@ impl<L: Lane> Outputs<L> {
                 render: None,
                 on_gpu: false,
                 error: None,
+                meters: OutputMeters::new(registry, &stream, name),
             })
             .collect();
         Self {
@@ -66,7 +70,7 @@ impl<L: Lane> Outputs<L> {
             stream,
             outputs,
             server,
-            progress,
+            progress: registry.progress().clone(),
             views: BTreeMap::new(),
             info: None,
         }
@@ -157,6 +161,13 @@ impl<L: Lane> Outputs<L> {
             }
         }
         Ok(())
+    }
+
+    /// Brings the metrics up to date.
+    pub(super) fn meter(&mut self) {
+        for output in &mut self.outputs {
+            output.meters.show(output.out.as_ref());
+        }
     }
 
     /// What each output does.

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::publish::PublishHandle;
 use crate::publish::messages::{StreamState, StreamStatus, Timestamp};
+use crate::telemetry::Gauge;
 
 /// A stream's status with the numbers that change all the time, for `watchpost status`.
 #[derive(Debug, Clone, Serialize)]
@@ -23,6 +24,9 @@ pub struct Report {
     pub encoded: u64,
     /// Pictures that were to be encoded and were dropped: an output was away or too slow.
     pub not_encoded: u64,
+    /// Why no clips are recorded of its incidents, where they are of others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub no_clips: Option<String>,
     /// Plugin entries.
     pub plugins: Vec<crate::plugins::EntryStatus>,
 }
@@ -45,18 +49,28 @@ impl Report {
             warnings: Vec::new(),
             outputs: Vec::new(),
         };
-        Self { status, frames: 0, skipped: 0, dropped: 0, encoded: 0, not_encoded: 0, plugins: Vec::new() }
+        Self {
+            status,
+            frames: 0,
+            skipped: 0,
+            dropped: 0,
+            encoded: 0,
+            not_encoded: 0,
+            no_clips: None,
+            plugins: Vec::new(),
+        }
     }
 }
 
 /// The status of one stream, shared.
 #[derive(Debug, Clone)]
-pub struct SharedStatus(Arc<Mutex<Report>>);
+pub struct SharedStatus(Arc<Mutex<Report>>, Gauge);
 
 impl SharedStatus {
-    /// The status of a stream that has not started.
-    pub(super) fn new(source: &str, lane: &str) -> Self {
-        Self(Arc::new(Mutex::new(Report::new(source, lane))))
+    /// The status of a stream that has not started. `up` is 1 while it runs.
+    pub(super) fn new(source: &str, lane: &str, up: Gauge) -> Self {
+        up.set(0.0);
+        Self(Arc::new(Mutex::new(Report::new(source, lane))), up)
     }
 
     /// A copy of it.
@@ -79,6 +93,7 @@ impl SharedStatus {
         publish: &PublishHandle,
     ) {
         let mut changed = false;
+        self.1.set(f64::from(u8::from(state == StreamState::Running)));
         self.update(|report| {
             changed = report.status.state != state;
             if changed {

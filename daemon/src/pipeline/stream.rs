@@ -102,7 +102,8 @@ impl StreamHandle {
             |_| settings.source.split('@').next_back().unwrap_or_default().to_owned(),
             |at| at.to_string(),
         );
-        let status = SharedStatus::new(&source, "unknown");
+        let up = shared.registry.gauge("stream_up", &[(crate::telemetry::fields::STREAM, name)]);
+        let status = SharedStatus::new(&source, "unknown", up);
         let stop = Arc::new(Stop::default());
         let thumbnails = Arc::new(Thumbnails::new(name, status.clone(), Arc::clone(&stop)));
         let mut handle = Self { name: name.to_owned(), status, stop, thumbnails, thread: None };

@@ -24,6 +24,7 @@ use crate::flow::{Tensor, Thumbnail};
 use crate::plugins::Host;
 use crate::publish::PublishHandle;
 use crate::publish::messages::{ModelStatus, StreamState, Timestamp};
+use crate::record::RecordHandle;
 use crate::service::crash::Crashes;
 use crate::telemetry::Registry;
 
@@ -40,6 +41,7 @@ pub(super) struct Shared {
     pub(super) server: RtspHandle,
     pub(super) registry: Registry,
     pub(super) crashes: Arc<Crashes>,
+    pub(super) record: RecordHandle,
 }
 
 /// What a change of the configuration did.
@@ -93,10 +95,11 @@ impl Supervisor {
         server: RtspHandle,
         registry: Registry,
         crashes: Arc<Crashes>,
+        record: RecordHandle,
     ) -> Self {
         let gpus = Gpus::new(settings, registry.clone());
         let cpu = Pool::new(settings, registry.clone(), Box::new(CpuLoader));
-        let shared = Arc::new(Shared { gpus, cpu, host, publish, server, registry, crashes });
+        let shared = Arc::new(Shared { gpus, cpu, host, publish, server, registry, crashes, record });
         Self { shared, streams: Mutex::default(), changing: Mutex::default() }
     }
 
@@ -155,6 +158,7 @@ impl Supervisor {
             self.shared.registry.forget(crate::telemetry::fields::STREAM, name);
             self.shared.publish.forget_stream(name);
         }
+        self.shared.record.configure(settings);
         self.shared.cpu.configure(settings);
         self.shared.gpus.configure(settings);
         for (name, entry) in self.streams().iter_mut() {

@@ -120,7 +120,7 @@ mod tests {
     }
 
     fn stream(state: StreamState) -> (Arc<Thumbnails>, SharedStatus, Arc<Stop>) {
-        let status = SharedStatus::new("scene://people", "cpu");
+        let status = SharedStatus::new("scene://people", "cpu", crate::telemetry::Gauge::new());
         status.update(|report| report.status.state = state);
         let worker = Arc::new(Stop::default());
         (Arc::new(Thumbnails::new("entrance", status.clone(), Arc::clone(&worker))), status, worker)

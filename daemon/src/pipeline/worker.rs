@@ -21,7 +21,7 @@ use crate::flow::{Decoded, Frame, Run, Score, Size, StreamInfo};
 use crate::plugins::Signal;
 use crate::publish::messages::StreamState;
 use crate::telemetry::progress::{Pulse, Work};
-use crate::telemetry::{Counter, Histogram};
+use crate::telemetry::{Counter, Gauge, Histogram};
 
 /// Plugins get a tick at least so often, frames or not.
 const TICK: Duration = Duration::from_millis(500);
@@ -44,6 +44,7 @@ pub(super) struct Meters {
     pub(super) skipped: Counter,
     pub(super) preprocess: Histogram,
     pub(super) failures: Counter,
+    pub(super) in_flight: Gauge,
     /// What the worker has in hand: nothing, while it waits for a message.
     pub(super) pulse: Pulse,
 }
@@ -121,6 +122,7 @@ impl<L: Lane> Worker<L> {
                 }
                 self.credits.give();
             }
+            self.meters.in_flight.set(flight.len() as f64);
             if Instant::now() >= tick {
                 pulse.begin(Work::Status);
                 self.delivery.signal(Signal::Tick);
@@ -132,6 +134,7 @@ impl<L: Lane> Worker<L> {
                 break;
             }
         }
+        self.meters.in_flight.set(0.0);
         // The source first, so that nothing new comes; then plugins and outputs.
         pulse.begin(Work::Stop);
         reader.stop();

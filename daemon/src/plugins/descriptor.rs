@@ -2,6 +2,7 @@
 //!
 //! In: the descriptor of a component. Out: [`Descriptor`], or a sentence that says what is wrong with it.
 
+use jsonschema::error::ValidationErrorKind;
 use serde_json::Value;
 
 use super::bindings::contract::watchpost::plugin::types as wit;
@@ -80,7 +81,13 @@ impl Descriptor {
         match validator.iter_errors(config).next() {
             None => Ok(()),
             Some(error) => {
-                let key = error.instance_path().to_string().trim_start_matches('/').replace('/', ".");
+                let mut key = error.instance_path().to_string().trim_start_matches('/').replace('/', ".");
+                // The path ends at the table that holds an unknown key; go on to the key itself.
+                if let ValidationErrorKind::AdditionalProperties { unexpected } = error.kind()
+                    && let Some(unknown) = unexpected.first()
+                {
+                    key = if key.is_empty() { unknown.clone() } else { format!("{key}.{unknown}") };
+                }
                 Err((key, error.to_string()))
             }
         }

@@ -40,6 +40,14 @@ pub enum Error {
         /// The limit, MiB.
         limit_mib: u64,
     },
+    /// A plugin file that ends too early.
+    #[error("plugin file {} is not whole: {missing}; it is looked at again when it changes", file.display())]
+    NotWhole {
+        /// The file.
+        file: PathBuf,
+        /// What is missing.
+        missing: String,
+    },
     /// A plugin file that is no WebAssembly component.
     #[error("plugin file {} is {found}, not a WebAssembly component; build it for wasm32-wasip2", file.display())]
     NotComponent {
@@ -119,17 +127,14 @@ pub enum Error {
 }
 
 impl Error {
-    pub(super) fn io(doing: &'static str, path: &std::path::Path, error: &std::io::Error) -> Self {
-        Self::Io { doing, path: path.to_owned(), reason: error.to_string() }
+    /// Whether a file that is being written would look like this.
+    pub(super) fn may_pass(&self) -> bool {
+        matches!(self, Self::NotWhole { .. })
+            || matches!(self, Self::NotComponent { found, .. } if found == "empty")
     }
 
-    /// The key below the entry that is wrong, where it is an entry's configuration; empty where it is about no one key.
-    #[must_use]
-    pub fn config_key(&self) -> Option<&str> {
-        match self {
-            Self::Config { key, .. } => Some(key),
-            _ => None,
-        }
+    pub(super) fn io(doing: &'static str, path: &std::path::Path, error: &std::io::Error) -> Self {
+        Self::Io { doing, path: path.to_owned(), reason: error.to_string() }
     }
 }
 

@@ -3,6 +3,7 @@
 //! In: calls of the plugin's code (log, now, new-id, growth of memory and tables). Out: log lines under the
 //! names of stream, entry and plugin; a [`Failure`] where a limit is broken. Owned by the instance's store.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -49,6 +50,10 @@ pub(super) struct Guest {
     limits: Limits,
     ids: Arc<Ids>,
     ids_left: u32,
+    /// Ids that the call was given.
+    pub given: Vec<u64>,
+    /// Ids that the call gets before new ones: those of an earlier life, when it is replayed.
+    pub script: VecDeque<u64>,
     lines: LineGate,
     stdout: Vec<u8>,
     stderr: Vec<u8>,
@@ -80,6 +85,8 @@ impl Guest {
             limits: limits.clone(),
             ids,
             ids_left: IDS_A_CALL,
+            given: Vec::new(),
+            script: VecDeque::new(),
             lines: LineGate { second: Instant::now(), left: limits.log_lines, dropped: 0 },
             stdout: Vec::new(),
             stderr: Vec::new(),
@@ -108,6 +115,7 @@ impl Guest {
     pub(super) fn begin(&mut self, call: &'static str, limit: Duration, setting: &'static str) {
         self.allowance = Allowance { call, limit, setting, since: None };
         self.ids_left = IDS_A_CALL;
+        self.given.clear();
         if !self.words.is_empty() {
             self.words.clear();
         }
@@ -197,7 +205,15 @@ impl wit::host::Host for Guest {
             return Err(wasmtime::Error::new(Failure::Ids { limit: IDS_A_CALL }));
         }
         self.ids_left -= 1;
-        self.ids.take().map_err(|error| wasmtime::Error::new(Failure::NoIds { reason: error.to_string() }))
+        let id = match self.script.pop_front() {
+            Some(id) => id,
+            None => self
+                .ids
+                .take()
+                .map_err(|error| wasmtime::Error::new(Failure::NoIds { reason: error.to_string() }))?,
+        };
+        self.given.push(id);
+        Ok(id)
     }
 }
 

@@ -4,6 +4,7 @@
 //! what is known of plugins and entries, incidents that a crash left open. Owned by `app`; dropping it stops
 //! and joins its threads. Rows that are still there then go on with the instances they have.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -17,6 +18,7 @@ use super::artifact;
 use super::compile::Compiler;
 use super::engine::Engine;
 use super::error::Error;
+use super::folder::{self, FolderInfo};
 use super::ids::Ids;
 use super::incidents::{self, Orphan};
 use super::library::Library;
@@ -24,7 +26,7 @@ use super::loaded;
 use super::shared::{Bell, Catalogue, Limiting, OnNotice, Shared};
 use super::status::{EntryStatus, PluginInfo};
 use crate::config::settings::{Limits, Paths, PluginUse};
-use crate::telemetry::Registry;
+use crate::telemetry::{Distribution, Histogram, Registry};
 
 /// How often the folders are looked at where nothing tells of a change.
 const RESCAN: Duration = Duration::from_secs(2);
@@ -125,6 +127,22 @@ impl Host {
     #[must_use]
     pub fn plugins(&self) -> Vec<PluginInfo> {
         self.shared.catalogue.read().unwrap_or_else(PoisonError::into_inner).infos.clone()
+    }
+
+    /// Every folder that plugins are looked for in, and how it fares.
+    #[must_use]
+    pub fn folders(&self) -> Vec<FolderInfo> {
+        self.shared.catalogue.read().unwrap_or_else(PoisonError::into_inner).folders.clone()
+    }
+
+    /// How long the calls of each plugin take, over its entries in all streams, by the plugin's name.
+    #[must_use]
+    pub fn call_times(&self) -> BTreeMap<String, Distribution> {
+        let mut times: BTreeMap<String, Vec<Histogram>> = BTreeMap::new();
+        for slot in self.shared.slots() {
+            times.entry(slot.names.plugin.to_string()).or_default().push(slot.figures.seconds.clone());
+        }
+        times.into_iter().map(|(plugin, all)| (plugin, Histogram::together(&all))).collect()
     }
 
     /// How the entries of all streams fare.
@@ -262,11 +280,19 @@ pub(super) fn shared(options: HostOptions, ids: Ids) -> Result<Arc<Shared>, Erro
 /// # Errors
 /// Where the engine does not start, or the cache folder cannot be used.
 pub fn plugins_offline(options: HostOptions) -> Result<Vec<PluginInfo>, Error> {
+    look_offline(options).map(|(plugins, _)| plugins)
+}
+
+/// As [`plugins_offline`], with how the folders fare.
+///
+/// # Errors
+/// As [`plugins_offline`].
+pub fn look_offline(options: HostOptions) -> Result<(Vec<PluginInfo>, Vec<FolderInfo>), Error> {
     let folders = options.paths.plugins.clone();
     let shared = shared(options, Ids::passing())?;
     Library::new(Arc::clone(&shared), folders).scan(Duration::ZERO);
-    let infos = shared.catalogue.read().unwrap_or_else(PoisonError::into_inner).infos.clone();
-    Ok(infos)
+    let catalogue = shared.catalogue.read().unwrap_or_else(PoisonError::into_inner);
+    Ok((catalogue.infos.clone(), catalogue.folders.clone()))
 }
 
 /// The thread that watches the folders.
@@ -291,7 +317,7 @@ fn watch_folders(
             None
         }
     };
-    let mut watched: Vec<Option<(u64, u64)>> = vec![None; folders.len()];
+    let mut watched: Vec<folder::Identity> = vec![None; folders.len()];
     let mut wait = Duration::ZERO;
     // Who waits until all is judged.
     let mut waiting = Vec::new();
@@ -326,8 +352,7 @@ fn watch_folders(
         if let Some(watcher) = &mut watcher {
             for (folder, watched) in folders.iter().zip(&mut watched) {
                 // A folder may appear later, or be replaced by another of the same name.
-                use std::os::unix::fs::MetadataExt;
-                let now = std::fs::metadata(folder).ok().map(|metadata| (metadata.dev(), metadata.ino()));
+                let now = folder::identity(folder);
                 if now != *watched {
                     let _ = watcher.unwatch(folder);
                     let seen = now.is_some() && watcher.watch(folder, RecursiveMode::NonRecursive).is_ok();

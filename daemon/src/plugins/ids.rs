@@ -49,7 +49,12 @@ impl Ids {
 
     /// Ids that mean nothing outside this process.
     pub(super) fn passing() -> Self {
-        Self { path: None, inner: Mutex::new(Inner { next: 1, reserved: 1 }) }
+        Self::passing_from(1)
+    }
+
+    /// As [`Ids::passing`], from a number on.
+    pub(super) fn passing_from(first: u64) -> Self {
+        Self { path: None, inner: Mutex::new(Inner { next: first, reserved: first }) }
     }
 
     /// An id never given before.

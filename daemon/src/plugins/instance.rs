@@ -50,6 +50,8 @@ pub(super) struct Instance {
     bounds: Vec<f32>,
     runs: Vec<wit::Run>,
     scores: Vec<wit::Score>,
+    /// What it was configured with: context and configuration.
+    setup: (String, String),
 }
 
 struct Calls {
@@ -72,8 +74,8 @@ impl Instance {
         let (limits, changes) = shared.limits.get();
         let (store, calls) = instantiate(shared, loaded, names, &limits)?;
         let loaded = Arc::clone(loaded);
-        let (bounds, runs, scores) = Default::default();
-        Ok(Self { loaded, store, calls, limits, changes, models, bounds, runs, scores })
+        let (bounds, runs, scores, setup) = Default::default();
+        Ok(Self { loaded, store, calls, limits, changes, models, bounds, runs, scores, setup })
     }
 
     /// Holds it to the limits in force.
@@ -84,6 +86,21 @@ impl Instance {
         (self.limits, self.changes) = shared.limits.get();
         engine::allow(&mut self.store, self.limits.result_mib);
         self.store.data_mut().limit(&self.limits)
+    }
+
+    /// What it was configured with: context and configuration.
+    pub(super) fn setup(&self) -> (&str, &str) {
+        (&self.setup.0, &self.setup.1)
+    }
+
+    /// Ids that `new-id` gave it in the last call.
+    pub(super) fn ids(&self) -> &[u64] {
+        &self.store.data().given
+    }
+
+    /// The ids that `new-id` gives in the next call, before new ones.
+    pub(super) fn script(&mut self, ids: &[u64]) {
+        self.store.data_mut().script = ids.iter().copied().collect();
     }
 
     /// Asks a plugin that was just loaded who it is, in an instance of its own.
@@ -109,6 +126,7 @@ impl Instance {
 
     /// Hands over context and configuration.
     pub(super) fn configure(&mut self, context: &str, config: &str) -> Call<Result<(), String>> {
+        self.setup = (context.to_owned(), config.to_owned());
         let plugin = &self.calls.plugin;
         guarded(&mut self.store, "configure", Budget::Setup, &self.limits, |store| {
             plugin.call_configure(store, context, config)

@@ -3,60 +3,71 @@
 //! In: the folders. Out: the catalogue that all streams use. Owned by the thread that watches the folders. A
 //! file is judged when it has been still for a moment, so that one that is being written is left alone; what
 //! it then says stays until it changes. A bad file never replaces a good one: the good one stays in use, and
-//! the file's state says what is wrong.
+//! the file's state says what is wrong. A file that is gone is missed for a moment, too: some tools remove the
+//! old one before they write the new one. What cannot be read any more is not gone.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::error::Error;
+use super::folder::{self, FolderInfo, Look, Stamp, content, stamp};
 use super::loaded::{self, Loaded};
 use super::shared::{Catalogue, Shared};
-use super::status::{PluginInfo, PluginState};
+use super::winners::{Candidate, Winners, log_changes};
+
+/// After so much stillness a file that is not whole is no copy that goes on any more.
+const STUCK: Duration = Duration::from_secs(10);
+/// A file that is gone is missed for so many times the stillness after which one is read.
+const MISSED: u32 = 5;
 
 /// The plugin files.
 pub(super) struct Library {
     shared: Arc<Shared>,
-    folders: Vec<PathBuf>,
+    folders: Vec<FolderInfo>,
     files: BTreeMap<PathBuf, Known>,
-    /// This scan found a file under another name.
-    renamed: bool,
+    /// Something about a folder was said already.
+    looked: bool,
 }
 
 /// What is known of a file.
-struct Known {
+pub(super) struct Known {
+    /// Which of the folders it lies in.
+    pub rank: usize,
+    pub good: Option<Arc<Loaded>>,
+    pub error: Option<Error>,
+    /// The file was judged as it is now.
+    pub judged: bool,
     stamp: Stamp,
     /// When the file was first seen like this.
     since: Instant,
-    /// The file was judged as it is now.
-    judged: bool,
-    good: Option<Arc<Loaded>>,
-    error: Option<Error>,
+    /// Since when it is missed.
+    gone: Option<Instant>,
+    /// The error that was logged last, so that one and the same is not logged again and again.
+    said: Option<String>,
 }
-
-/// Tells one content of a file from another; `None`: it cannot be looked at.
-type Stamp = Option<(u64, u64, u64, i64, i64, i64, i64, u32)>;
 
 /// What a scan found.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(super) struct Scan {
     /// The catalogue has changed.
     pub changed: bool,
-    /// Some file was not yet still for long enough.
+    /// Some file was not yet still, or missed, for long enough.
     pub pending: bool,
 }
 
 impl Library {
     pub(super) fn new(shared: Arc<Shared>, folders: Vec<PathBuf>) -> Self {
-        Self { shared, folders, files: BTreeMap::new(), renamed: false }
+        let folders =
+            folders.into_iter().map(|folder| FolderInfo { folder, present: true, error: None }).collect();
+        Self { shared, folders, files: BTreeMap::new(), looked: false }
     }
 
     /// Other folders from now on. What lies in them already is not being written: the next scan may judge it at once.
     pub(super) fn look_in(&mut self, folders: Vec<PathBuf>) {
-        self.folders = folders;
+        *self =
+            Self { files: std::mem::take(&mut self.files), ..Self::new(Arc::clone(&self.shared), folders) };
     }
 
     /// Judges bad files once more: what they broke may be otherwise now.
@@ -69,85 +80,129 @@ impl Library {
     /// Looks at all folders, judges what has been still for `settle`, and brings the catalogue up to date.
     pub(super) fn scan(&mut self, settle: Duration) -> Scan {
         let mut scan = Scan::default();
-        self.renamed = false;
-        let found: BTreeSet<PathBuf> = self.folders.iter().flat_map(|folder| plugin_files(folder)).collect();
-        self.follow_renames(&found);
-        self.files.retain(|path, known| {
-            let stays = found.contains(path);
-            if !stays {
-                tracing::info!(path = %path.display(), plugin = known.good.as_ref().map(|good| good.descriptor.name.as_str()),
-                    "a plugin's file is gone");
-                scan.changed = true;
-            }
-            stays
-        });
-        scan.changed |= self.renamed;
-        let mut ready = Vec::new();
-        for path in found {
-            let stamp = stamp(&path);
-            let known = self.files.entry(path.clone()).or_insert_with(|| Known {
-                stamp,
-                since: Instant::now(),
-                judged: false,
-                good: None,
-                error: None,
-            });
-            if known.stamp != stamp {
-                (known.stamp, known.since, known.judged) = (stamp, Instant::now(), false);
-            }
-            if !known.judged && known.since.elapsed() >= settle {
-                ready.push(path);
-            } else {
-                scan.pending |= !known.judged;
-            }
-        }
+        let (found, unreadable) = self.look(&mut scan);
+        self.follow_renames(&found, &mut scan);
+        self.forget_gone(&found, &unreadable, settle, &mut scan);
+        let ready = self.due(&found, settle, &mut scan);
         for (path, verdict) in self.judge(&ready) {
-            let Some(known) = self.files.get_mut(&path) else { continue };
-            if stamp(&path) != known.stamp {
-                // It changed while it was read.
-                scan.pending = true;
-                continue;
-            }
-            known.judged = true;
-            scan.changed = true;
-            match verdict {
-                Ok(good) => {
-                    let descriptor = &good.descriptor;
-                    tracing::info!(path = %path.display(), plugin = descriptor.name, version = descriptor.version, "loaded a plugin");
-                    (known.good, known.error) = (Some(good), None);
-                }
-                Err(error) => {
-                    let kept = known.good.is_some();
-                    let kept =
-                        if kept { "; the plugin that was loaded from it before stays in use" } else { "" };
-                    tracing::error!(path = %path.display(), "{error}{kept}");
-                    known.error = Some(error);
-                }
-            }
+            self.take(&path, verdict, &mut scan);
+        }
+        for (path, known) in &mut self.files {
+            known.speak_up(path);
         }
         if scan.changed {
-            let catalogue = self.catalogue();
-            *self.shared.catalogue.write().unwrap_or_else(PoisonError::into_inner) = catalogue;
+            self.publish();
         }
         scan
     }
 
-    /// A file that is gone from one name and there under another is the same plugin all along.
-    fn follow_renames(&mut self, found: &BTreeSet<PathBuf>) {
-        let same =
-            |stamp: Stamp| stamp.map(|(dev, ino, size, mtime, nanos, ..)| (dev, ino, size, mtime, nanos));
-        let gone: Vec<_> = self.files.keys().filter(|path| !found.contains(*path)).cloned().collect();
+    /// The files in the folders, each with its folder's rank, and the ranks of folders that cannot be read.
+    fn look(&mut self, scan: &mut Scan) -> (BTreeMap<PathBuf, usize>, BTreeSet<usize>) {
+        let (mut found, mut unreadable) = (BTreeMap::new(), BTreeSet::new());
+        let first = !std::mem::replace(&mut self.looked, true);
+        for (rank, info) in self.folders.iter_mut().enumerate() {
+            let mut now = FolderInfo { folder: info.folder.clone(), present: true, error: None };
+            match folder::look(&info.folder) {
+                Look::Files(files) => found.extend(files.into_iter().map(|file| (file, rank))),
+                Look::Missing => now.present = false,
+                Look::Unreadable(error) => {
+                    unreadable.insert(rank);
+                    now.error = Some(error);
+                }
+            }
+            if now == *info && !first {
+                continue;
+            }
+            let path = now.folder.display();
+            match (&now.error, now.present) {
+                (Some(error), _) => {
+                    tracing::error!(%path, "the plugin folder {path} cannot be read: {error}; what was loaded from it stays in use");
+                }
+                (None, false) => {
+                    tracing::info!(%path, "the plugin folder {path} is not there; it is looked for");
+                }
+                (None, true) if !first => tracing::info!(%path, "the plugin folder {path} can be read"),
+                (None, true) => {}
+            }
+            *info = now;
+            scan.changed = true;
+        }
+        (found, unreadable)
+    }
+
+    /// A file that is gone from one name and there under another is the same plugin all along, also where it
+    /// took the place of another.
+    fn follow_renames(&mut self, found: &BTreeMap<PathBuf, usize>, scan: &mut Scan) {
+        let gone: Vec<_> = self.files.keys().filter(|path| !found.contains_key(*path)).cloned().collect();
         for old in gone {
-            let was = self.files.get(&old).and_then(|known| same(known.stamp));
-            let new = found
-                .iter()
-                .find(|new| was.is_some() && !self.files.contains_key(*new) && same(stamp(new)) == was);
-            if let (Some(new), Some(mut known)) = (new, new.and_then(|_| self.files.remove(&old))) {
-                known.stamp = stamp(new);
-                self.renamed |= known.judged;
-                self.files.insert(new.clone(), known);
+            let Some(known) = self.files.get(&old) else { continue };
+            let was = content(known.stamp);
+            let moved = |path: &Path| {
+                let replaced = self.files.get(path);
+                was.is_some()
+                    && content(stamp(path)) == was
+                    // What is good comes along over another file; what is bad must not push out what is good.
+                    && replaced.is_none_or(|there| content(there.stamp) != was && known.error.is_none())
+            };
+            let Some((new, rank)) = found.iter().find(|(path, _)| moved(path)) else { continue };
+            let Some(mut known) = self.files.remove(&old) else { continue };
+            (known.stamp, known.rank, known.gone) = (stamp(new), *rank, None);
+            scan.changed |= known.judged;
+            self.files.insert(new.clone(), known);
+        }
+    }
+
+    fn forget_gone(
+        &mut self,
+        found: &BTreeMap<PathBuf, usize>,
+        unreadable: &BTreeSet<usize>,
+        settle: Duration,
+        scan: &mut Scan,
+    ) {
+        self.files.retain(|path, known| {
+            if found.contains_key(path) || unreadable.contains(&known.rank) {
+                known.gone = None;
+                return true;
+            }
+            let since = *known.gone.get_or_insert_with(Instant::now);
+            if since.elapsed() < settle * MISSED {
+                scan.pending = true;
+                return true;
+            }
+            let plugin = known.good.as_ref().map(|good| good.descriptor.name.as_str());
+            tracing::info!(path = %path.display(), plugin, "a plugin's file is gone");
+            scan.changed = true;
+            false
+        });
+    }
+
+    /// The files that have been still for long enough.
+    fn due(&mut self, found: &BTreeMap<PathBuf, usize>, settle: Duration, scan: &mut Scan) -> Vec<PathBuf> {
+        let mut ready = Vec::new();
+        for (path, rank) in found {
+            let stamp = stamp(path);
+            let known = self.files.entry(path.clone()).or_insert_with(|| Known {
+                rank: *rank,
+                stamp,
+                since: Instant::now(),
+                judged: false,
+                gone: None,
+                good: None,
+                error: None,
+                said: None,
+            });
+            // The folders may have changed their places.
+            known.rank = *rank;
+            if known.stamp != stamp {
+                (known.stamp, known.since, known.judged) = (stamp, Instant::now(), false);
+            }
+            if !known.judged && known.since.elapsed() >= settle {
+                ready.push(path.clone());
+            } else {
+                scan.pending |= !known.judged;
             }
         }
+        ready
     }
 
     /// Reads and checks files, as many at once as there are cores: each compiles in a process with one thread.
@@ -169,6 +224,9 @@ impl Library {
 
     fn verdict(&self, path: &Path) -> Result<Arc<Loaded>, Error> {
         let bytes = loaded::read(path, self.shared.limits.get().0.file_mib)?;
+        if let Some(missing) = folder::cut_off(&bytes) {
+            return Err(Error::NotWhole { file: path.to_owned(), missing });
+        }
         if let Some(good) = self.files.get(path).and_then(|known| known.good.as_ref())
             && good.hash == loaded::hash(&bytes)
         {
@@ -177,76 +235,58 @@ impl Library {
         Loaded::new(&self.shared, path, &bytes).map(Arc::new)
     }
 
-    /// Of each name the winner: a later folder before an earlier one, in one folder the first by file name.
-    fn catalogue(&self) -> Catalogue {
-        let mut winners: BTreeMap<String, (usize, Arc<Loaded>)> = BTreeMap::new();
-        let rank =
-            |path: &Path| self.folders.iter().rposition(|folder| path.parent() == Some(folder)).unwrap_or(0);
-        for (path, known) in &self.files {
-            let Some(good) = &known.good else { continue };
-            let (name, rank) = (&good.descriptor.name, rank(path));
-            if winners.get(name).is_none_or(|(best, _)| rank > *best) {
-                winners.insert(name.clone(), (rank, Arc::clone(good)));
-            }
+    fn take(&mut self, path: &Path, verdict: Result<Arc<Loaded>, Error>, scan: &mut Scan) {
+        let Some(known) = self.files.get_mut(path) else { return };
+        if stamp(path) != known.stamp {
+            // It changed while it was read.
+            scan.pending = true;
+            return;
         }
+        known.judged = true;
+        scan.changed = true;
+        match verdict {
+            Ok(good) => {
+                let descriptor = &good.descriptor;
+                let same = known.good.as_ref().is_some_and(|old| old.hash == good.hash);
+                if !same || known.said.is_some() {
+                    tracing::info!(path = %path.display(), plugin = descriptor.name, version = descriptor.version, "loaded a plugin");
+                }
+                (known.good, known.error, known.said) = (Some(good), None, None);
+            }
+            Err(error) => known.error = Some(error),
+        }
+    }
+
+    /// Makes what is known the catalogue that everybody sees.
+    fn publish(&mut self) {
+        let good = self.files.iter().filter_map(|(path, known)| Candidate::of(path, known));
+        let winners = Winners::among(good);
+        let last = self.folders.len().saturating_sub(1);
         // A file that nobody has looked at yet is no news.
         let looked = self.files.iter().filter(|(_, known)| known.judged || known.good.is_some());
-        let infos = looked.map(|(path, known)| info(path, known, &winners)).collect();
-        Catalogue { plugins: winners.into_iter().map(|(name, (_, good))| (name, good)).collect(), infos }
+        let infos: Vec<_> = looked.map(|(path, known)| winners.info(path, known, last)).collect();
+        let catalogue = Catalogue { plugins: winners.plugins(), infos, folders: self.folders.clone() };
+        let mut current = self.shared.catalogue.write().unwrap_or_else(PoisonError::into_inner);
+        log_changes(&current, &catalogue);
+        *current = catalogue;
     }
 }
 
-fn info(path: &Path, known: &Known, winners: &BTreeMap<String, (usize, Arc<Loaded>)>) -> PluginInfo {
-    let mut error = known.error.as_ref().map(ToString::to_string);
-    let Some(good) = &known.good else {
-        return PluginInfo {
-            name: path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
-            version: String::new(),
-            summary: String::new(),
-            file: path.to_owned(),
-            hash: String::new(),
-            state: PluginState::Bad,
-            error,
-            events: Vec::new(),
-            states: Vec::new(),
-            cameras: Vec::new(),
-            commands: Vec::new(),
-            config_schema: serde_json::Value::Bool(true),
-        };
-    };
-    let descriptor = &good.descriptor;
-    let winner = winners.get(&descriptor.name).map(|(_, winner)| winner);
-    let wins = winner.is_some_and(|winner| Arc::ptr_eq(winner, good));
-    if let (false, None, Some(winner)) = (wins, &error, winner) {
-        error = Some(format!("{} has the same name and wins", winner.file.display()));
+impl Known {
+    /// Logs what is wrong with the file, once. A file that is not whole may be on its way: nothing is wrong until it has
+    /// been still for long.
+    fn speak_up(&mut self, path: &Path) {
+        let Some(error) = self.error.as_ref().filter(|_| self.judged) else { return };
+        if error.may_pass() && self.since.elapsed() < STUCK {
+            return;
+        }
+        let text = error.to_string();
+        if self.said.as_ref() == Some(&text) {
+            return;
+        }
+        let kept =
+            if self.good.is_some() { "; the plugin that was loaded from it before stays in use" } else { "" };
+        tracing::error!(path = %path.display(), "{text}{kept}");
+        self.said = Some(text);
     }
-    PluginInfo {
-        name: descriptor.name.clone(),
-        version: descriptor.version.clone(),
-        summary: descriptor.summary.clone(),
-        file: path.to_owned(),
-        hash: good.hash.clone(),
-        state: if wins { PluginState::Ready } else { PluginState::Shadowed },
-        error,
-        events: descriptor.events.clone(),
-        states: descriptor.states.clone(),
-        cameras: descriptor.cameras.iter().map(|(name, _)| name.clone()).collect(),
-        commands: descriptor.commands.clone(),
-        config_schema: descriptor.schema.clone(),
-    }
-}
-
-/// The files in a folder that want to be plugins. Hidden ones are what tools write before they rename.
-fn plugin_files(folder: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
-    let wanted = |path: &PathBuf| {
-        let hidden = path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
-        path.extension().is_some_and(|extension| extension == "wasm") && !hidden && !path.is_dir()
-    };
-    entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).filter(wanted).collect()
-}
-
-fn stamp(path: &Path) -> Stamp {
-    let m = fs::metadata(path).ok()?;
-    Some((m.dev(), m.ino(), m.size(), m.mtime(), m.mtime_nsec(), m.ctime(), m.ctime_nsec(), m.mode()))
 }

@@ -59,7 +59,9 @@ pub(super) fn read(file: &Path, limit_mib: u64) -> Result<Vec<u8>, Error> {
     // Opening a pipe for reading would wait for a writer.
     let nonblock = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
     let open = fs::OpenOptions::new().read(true).custom_flags(nonblock).open(file).map_err(|error| {
+        let circle = error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error());
         let hint = match error.kind() {
+            _ if circle => "; a symbolic link that leads in a circle",
             std::io::ErrorKind::PermissionDenied => "; the daemon's user must be able to read it (chmod a+r)",
             std::io::ErrorKind::NotFound => "; a symbolic link that leads nowhere?",
             _ => "",
@@ -67,6 +69,9 @@ pub(super) fn read(file: &Path, limit_mib: u64) -> Result<Vec<u8>, Error> {
         unreadable(format!("{error}{hint}"))
     })?;
     let metadata = open.metadata().map_err(|error| unreadable(error.to_string()))?;
+    if metadata.is_dir() {
+        return Err(unreadable("it is a folder; a plugin is a file".into()));
+    }
     if !metadata.is_file() {
         return Err(unreadable("it is not a regular file".into()));
     }

@@ -8,30 +8,29 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::context::StreamContext;
 use super::error::{CommandError, Error};
-use super::failure::Failure;
 use super::host::Host;
 use super::incidents::{Ledger, PluginEvent};
-use super::instance::{Given, Instance};
-use super::remap::remap;
+use super::seat::Seat;
 use super::shared::Shared;
-use super::slot::{Delivery, Slot};
+use super::slot::Slot;
 use super::status::EntryStatus;
+use super::tape::{Answered, Gave, Handed, Started, Step};
 use crate::config::settings::PluginUse;
-use crate::flow::{Change, FrameMeta, Objects, Run, Score, Shape, Size, State, View};
+use crate::flow::{FrameMeta, Objects, Run, Score, Shape, Size, State, View};
 
 /// Nanoseconds of stream time between two states that are kept of a plugin.
 const KEEP_EVERY: u64 = 5_000_000_000;
-/// Least time between two log lines about what an entry gave wrongly.
-const SAY_EVERY: Duration = Duration::from_secs(1);
 
 /// What happens beside frames.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Signal {
     /// At least once a second, frames or not.
     Tick,
@@ -60,6 +59,8 @@ pub struct RowOutput {
     pub states: Vec<(Arc<str>, State)>,
     /// Shapes to draw, with their entry's name.
     pub shapes: Vec<(Arc<str>, Shape)>,
+    /// What happened in the row, call by call; empty where it is not recorded.
+    pub steps: Vec<Step>,
 }
 
 /// The row of plugins of one stream.
@@ -68,24 +69,15 @@ pub struct StreamPlugins {
     seats: Vec<Seat>,
     ledger: Ledger,
     left: Vec<PluginEvent>,
+    /// Steps since the last call.
+    left_steps: Vec<Step>,
+    taped: bool,
     stream: Arc<str>,
     /// Index of the last frame, and stream time of the last call.
     frame: u64,
     now: u64,
     size: Size,
     stopped: bool,
-}
-
-/// An entry's place in the row.
-struct Seat {
-    slot: Arc<Slot>,
-    instance: Option<Box<Instance>>,
-    states: BTreeMap<String, Value>,
-    /// Stream time when the plugin's state was last kept.
-    kept: u64,
-    /// An incident began or ended in this call: state and open incidents must agree after a crash.
-    turned: bool,
-    said: Option<Instant>,
 }
 
 impl StreamPlugins {
@@ -98,6 +90,27 @@ impl StreamPlugins {
         host: &Host,
         context: &StreamContext,
         uses: &BTreeMap<String, PluginUse>,
+    ) -> Result<Self, Error> {
+        Self::seated(host, context, uses, false)
+    }
+
+    /// As [`StreamPlugins::new`]; what happens in the row comes with its output, as steps.
+    ///
+    /// # Errors
+    /// As [`StreamPlugins::new`].
+    pub fn recorded(
+        host: &Host,
+        context: &StreamContext,
+        uses: &BTreeMap<String, PluginUse>,
+    ) -> Result<Self, Error> {
+        Self::seated(host, context, uses, true)
+    }
+
+    fn seated(
+        host: &Host,
+        context: &StreamContext,
+        uses: &BTreeMap<String, PluginUse>,
+        taped: bool,
     ) -> Result<Self, Error> {
         let shared = host.shared();
         for name in std::iter::once(&context.stream).chain(uses.keys()) {
@@ -124,7 +137,7 @@ impl StreamPlugins {
                 if slot.retarget() {
                     slot.build();
                 }
-                Seat { slot, instance: None, states: BTreeMap::new(), kept: 0, turned: false, said: None }
+                Seat::new(slot, taped)
             })
             .collect();
         let mut row = Self {
@@ -132,6 +145,8 @@ impl StreamPlugins {
             seats,
             ledger,
             left: Vec::new(),
+            left_steps: Vec::new(),
+            taped,
             stream: context.stream.as_str().into(),
             frame: 0,
             now: 0,
@@ -140,8 +155,30 @@ impl StreamPlugins {
         };
         let mut out = RowOutput { events: left, ..RowOutput::default() };
         row.deliveries(&mut out);
-        row.left = out.events;
+        (row.left, row.left_steps) = (out.events, out.steps);
         Ok(row)
+    }
+
+    /// How each instance would be set up to go on from here, with the state that it keeps now: what a trace that begins
+    /// here begins with.
+    pub fn tape_anew(&mut self) -> Vec<Step> {
+        let now = self.now;
+        let mut out = RowOutput::default();
+        let mut steps = Vec::new();
+        for seat in &mut self.seats {
+            let Some(instance) = &mut seat.instance else { continue };
+            match instance.snapshot() {
+                Ok(blob) => {
+                    let handed = blob.map(|blob| Handed { now, blob: Arc::new(blob), taken: true });
+                    let started = Started::of(&seat.slot.names.entry, instance, now, handed.as_ref());
+                    steps.push(Step::Started(Box::new(started)));
+                }
+                Err(failure) => seat.died(&failure, &mut self.ledger, &mut out),
+            }
+        }
+        self.left.extend(out.events);
+        self.left_steps.extend(out.steps);
+        steps
     }
 
     /// Whether the row has no entries.
@@ -173,11 +210,15 @@ impl StreamPlugins {
         self.frame = frame.index;
         let mut current = objects;
         let mut mapped: Option<Vec<Score>> = None;
+        let (mut gave, at) = (Vec::new(), out.steps.len());
         for seat in &mut self.seats {
             let Some(instance) = &mut seat.instance else { continue };
             let begun = Instant::now();
             let result = instance.process(frame, runs, &current, mapped.as_deref().unwrap_or(scores));
             seat.slot.figures.seconds.record_duration(begun.elapsed());
+            if self.taped {
+                gave.push(Gave::of(&seat.slot.names.entry, instance, &result));
+            }
             let Some(objects) = seat.took(result, &self.shared, &mut self.ledger, &mut out) else { continue };
             if scores.iter().any(|score| score.object.is_some()) {
                 mapped = Some(remap(mapped.as_deref().unwrap_or(scores), &current, &objects));
@@ -185,6 +226,10 @@ impl StreamPlugins {
             current = objects;
         }
         out.objects = current;
+        if self.taped {
+            // Before what the calls ended.
+            out.steps.insert(at, Step::Frame(gave));
+        }
         self.finish(&mut out);
         out
     }
@@ -222,7 +267,23 @@ impl StreamPlugins {
             let known = if known.is_empty() { "none".into() } else { known.join(", ") };
             return Err(CommandError::Unknown { plugin, name: name.into(), known });
         }
-        match instance.command(now, name, &arguments.to_string()) {
+        let result = instance.command(now, name, &arguments.to_string());
+        if self.taped {
+            let answer = match &result {
+                Ok(Ok(answer)) => Ok(serde_json::from_str(answer).unwrap_or_else(|_| answer.as_str().into())),
+                Ok(Err(reason)) => Err(reason.clone()),
+                Err(failure) => Err(failure.to_string()),
+            };
+            self.left_steps.push(Step::Command(Box::new(Answered {
+                entry: Arc::clone(&seat.slot.names.entry),
+                now,
+                name: name.to_owned(),
+                arguments: arguments.clone(),
+                ids: instance.ids().to_vec(),
+                answer,
+            })));
+        }
+        match result {
             Ok(Ok(answer)) => serde_json::from_str(&answer).map_err(|error| CommandError::Failed {
                 plugin,
                 reason: format!("its answer is no JSON: {error}"),
@@ -234,6 +295,7 @@ impl StreamPlugins {
                 let mut out = RowOutput::default();
                 seat.died(&failure, &mut self.ledger, &mut out);
                 self.left.extend(out.events);
+                self.left_steps.extend(out.steps);
                 Err(CommandError::Failed { plugin, reason })
             }
         }
@@ -253,8 +315,7 @@ impl StreamPlugins {
             seat.keep(self.now, &mut self.ledger, &mut out);
             seat.slot.persist();
             seat.slot.stopped();
-            seat.instance = None;
-            seat.slot.figures.memory.set(0.0);
+            seat.vacate("the stream stopped", &mut out);
         }
         out.events.extend(self.ledger.close(None, "stream-stopped"));
         self.ledger.commit();
@@ -266,7 +327,8 @@ impl StreamPlugins {
     fn begin(&mut self, now: u64) -> RowOutput {
         self.now = self.now.max(now);
         self.ledger.settle();
-        let mut out = RowOutput { events: std::mem::take(&mut self.left), ..RowOutput::default() };
+        let (events, steps) = (std::mem::take(&mut self.left), std::mem::take(&mut self.left_steps));
+        let mut out = RowOutput { events, steps, ..RowOutput::default() };
         self.deliveries(&mut out);
         let changes = self.shared.limits.changes();
         for seat in &mut self.seats {
@@ -299,10 +361,18 @@ impl StreamPlugins {
     }
 
     fn signal_into(&mut self, signal: Signal, out: &mut RowOutput) {
+        let (mut gave, at) = (Vec::new(), out.steps.len());
         for seat in &mut self.seats {
             let Some(instance) = &mut seat.instance else { continue };
             let result = instance.signal(self.now, self.frame, signal);
+            if self.taped {
+                gave.push(Gave::of(&seat.slot.names.entry, instance, &result));
+            }
             seat.took(result, &self.shared, &mut self.ledger, out);
+        }
+        if self.taped && !gave.is_empty() {
+            // Before what the calls ended.
+            out.steps.insert(at, Step::Signal { now: self.now, signal, gave });
         }
     }
 }
@@ -317,173 +387,19 @@ impl Drop for StreamPlugins {
     }
 }
 
-impl Seat {
-    /// Takes what a call gave; the objects, where they changed.
-    fn took(
-        &mut self,
-        result: Result<Result<Given, String>, Failure>,
-        shared: &Shared,
-        ledger: &mut Ledger,
-        out: &mut RowOutput,
-    ) -> Option<Objects> {
-        let given = match result {
-            Ok(Ok(given)) => given,
-            Ok(Err(reason)) => {
-                self.slot.figures.errors.inc();
-                self.say(&format!("a call failed: {reason}"));
-                return None;
-            }
-            Err(failure) => {
-                self.died(&failure, ledger, out);
-                return None;
-            }
+/// Scores about objects, after a plugin has changed the objects: each follows its object, recognised by model,
+/// class and bounds; one whose object is gone is about none.
+#[must_use]
+pub fn remap(scores: &[Score], before: &Objects, after: &Objects) -> Vec<Score> {
+    let find = |old: u32| {
+        let old = old as usize;
+        let bounds = before.bounds.get(old)?;
+        let same = |new: &usize| {
+            after.bounds[*new] == *bounds
+                && after.models[*new] == before.models[old]
+                && after.classes[*new] == before.classes[old]
         };
-        let Given { output, mut dropped } = given;
-        let entry = &self.slot.names.entry;
-        out.views.extend(output.views.into_iter().map(|view| (Arc::clone(entry), view)));
-        out.shapes.extend(output.shapes.into_iter().map(|shape| (Arc::clone(entry), shape)));
-        for state in output.states {
-            if self.states.get(&state.name) != Some(&state.value) {
-                self.states.insert(state.name.clone(), state.value.clone());
-                out.states.push((Arc::clone(entry), state));
-            }
-        }
-        if let (false, Some(instance)) = (output.events.is_empty(), &self.instance) {
-            let descriptor = &instance.loaded.descriptor;
-            for event in output.events {
-                let change = event.change;
-                let event = PluginEvent {
-                    entry: entry.to_string(),
-                    plugin: descriptor.name.clone(),
-                    version: descriptor.version.clone(),
-                    event,
-                };
-                match ledger.step(&shared.ids, &event) {
-                    Ok(()) => {
-                        self.turned |= change != Change::Update;
-                        out.events.push(event);
-                    }
-                    Err(reason) => dropped.push(reason),
-                }
-            }
-            self.slot.figures.incidents.set(ledger.count(entry) as f64);
-        }
-        if let Some(first) = dropped.first() {
-            self.slot.figures.dropped.add(dropped.len() as u64);
-            self.say(&format!("{} results dropped, the first: {first}", dropped.len()));
-        }
-        output.objects
-    }
-
-    /// The instance died: it is dropped, and the host makes another.
-    fn died(&mut self, failure: &Failure, ledger: &mut Ledger, out: &mut RowOutput) {
-        self.instance = None;
-        self.slot.figures.memory.set(0.0);
-        if self.slot.failed(failure) {
-            out.events.extend(ledger.close(Some(&self.slot.names.entry), "plugin-failed"));
-            self.slot.figures.incidents.set(0.0);
-        }
-    }
-
-    /// Holds the instance to limits that have changed. One that has more already ends, and the next one has its state.
-    fn limit(&mut self, shared: &Shared, now: u64, ledger: &mut Ledger, out: &mut RowOutput) {
-        let limited = self.instance.as_mut().map(|instance| instance.limit(shared));
-        if let Some(Err(failure)) = limited {
-            self.keep(now, ledger, out);
-            if self.instance.is_some() {
-                self.died(&failure, ledger, out);
-            }
-        }
-    }
-
-    /// Takes what the host has left.
-    fn deliver(&mut self, now: u64, ledger: &mut Ledger, out: &mut RowOutput) {
-        let end = match self.slot.take() {
-            None => return,
-            Some(Delivery::Gone(why)) => {
-                if self.instance.is_none() {
-                    // Nothing ran, but a crash may have left incidents open.
-                    out.events.extend(ledger.close(Some(&self.slot.names.entry), why));
-                    return;
-                }
-                self.keep(now, ledger, out);
-                self.instance = None;
-                self.slot.figures.memory.set(0.0);
-                self.slot.gone(why);
-                Some(why)
-            }
-            Some(Delivery::Ready(new, restored)) => self.swap(new, restored, now),
-        };
-        if let Some(reason) = end {
-            out.events.extend(ledger.close(Some(&self.slot.names.entry), reason));
-            self.slot.figures.incidents.set(0.0);
-        }
-    }
-
-    /// Puts a new instance in place of the old one, with its state; gives the reason why open incidents end.
-    fn swap(&mut self, mut new: Box<Instance>, restored: bool, now: u64) -> Option<&'static str> {
-        let Some(mut old) = self.instance.take() else {
-            // It was made beside a live instance that has died since.
-            let saved = if restored { None } else { self.slot.saved() };
-            let restored =
-                restored || saved.is_some_and(|blob| matches!(new.restore(now, &blob), Ok(Ok(()))));
-            self.slot.running(&new.loaded, String::new());
-            self.slot.figures.memory.set(new.memory() as f64);
-            self.instance = Some(new);
-            return (!restored).then_some("plugin-failed");
-        };
-        let from = old.loaded.descriptor.version.clone();
-        let to = new.loaded.descriptor.version.clone();
-        let mut message = String::new();
-        let carried = match old.snapshot() {
-            Ok(Some(blob)) => match new.restore(now, &blob) {
-                Ok(Ok(())) => true,
-                Ok(Err(reason)) => {
-                    message = format!(
-                        "version {to} starts fresh, as it does not take the state of {from}: {reason}"
-                    );
-                    false
-                }
-                Err(failure) => {
-                    // A bad plugin never replaces a good one.
-                    let message =
-                        format!("version {to} fails over the state of {from}, which runs on: {failure}");
-                    self.slot.running(&old.loaded, message);
-                    self.instance = Some(old);
-                    return None;
-                }
-            },
-            Ok(None) => false,
-            Err(failure) => {
-                message =
-                    format!("version {to} starts fresh, as {from} failed over its own state: {failure}");
-                false
-            }
-        };
-        self.slot.running(&new.loaded, message);
-        self.slot.figures.memory.set(new.memory() as f64);
-        self.instance = Some(new);
-        self.turned = true;
-        (!carried).then_some("plugin-replaced")
-    }
-
-    /// Keeps the plugin's state for its next instance.
-    fn keep(&mut self, now: u64, ledger: &mut Ledger, out: &mut RowOutput) {
-        (self.kept, self.turned) = (now, false);
-        let Some(instance) = &mut self.instance else { return };
-        self.slot.figures.memory.set(instance.memory() as f64);
-        match instance.snapshot() {
-            Ok(Some(blob)) => self.slot.keep(blob),
-            Ok(None) => {}
-            Err(failure) => self.died(&failure, ledger, out),
-        }
-    }
-
-    fn say(&mut self, message: &str) {
-        if self.said.is_none_or(|said| said.elapsed() >= SAY_EVERY) {
-            self.said = Some(Instant::now());
-            let super::guest::Names { stream, entry, plugin } = &self.slot.names;
-            tracing::warn!(%stream, %entry, %plugin, "plugin {plugin}: {message}");
-        }
-    }
+        (0..after.len()).find(same).and_then(|new| u32::try_from(new).ok())
+    };
+    scores.iter().map(|score| Score { object: score.object.and_then(find), ..score.clone() }).collect()
 }

@@ -11,6 +11,7 @@ use wasmtime::component::Linker;
 
 use super::compile::Compiler;
 use super::engine::Engine;
+use super::folder::FolderInfo;
 use super::guest::Guest;
 use super::ids::Ids;
 use super::loaded::Loaded;
@@ -83,6 +84,7 @@ impl Limiting {
 pub(super) struct Catalogue {
     pub plugins: BTreeMap<String, Arc<Loaded>>,
     pub infos: Vec<PluginInfo>,
+    pub folders: Vec<FolderInfo>,
 }
 
 impl Shared {

@@ -19,6 +19,7 @@ use super::loaded::Loaded;
 use super::shared::{Shared, lock};
 use super::snapshots;
 use super::status::{EntryStatus, InstanceState, Notice};
+use super::tape::Handed;
 use crate::config::settings::PluginUse;
 use crate::flow::Size;
 use crate::telemetry::{Counter, Gauge, Histogram};
@@ -36,8 +37,8 @@ const DISABLED: &str = "plugin-disabled";
 
 /// What the worker finds when it looks.
 pub(super) enum Delivery {
-    /// An instance, and whether it holds the state of the one before.
-    Ready(Box<Instance>, bool),
+    /// An instance, and the state that it was handed.
+    Ready(Box<Instance>, Option<Handed>),
     /// The plugin is gone or turned off: why its open incidents end.
     Gone(&'static str),
 }
@@ -203,15 +204,15 @@ impl Slot {
             (target, inner.saved.clone(), inner.live, inner.size)
         };
         // A live instance hands its own state over when it is swapped.
-        let made = self.make(&target, if live { None } else { saved.as_deref() }, size);
+        let made = self.make(&target, if live { None } else { saved }, size);
         let mut inner = lock(&self.inner);
         let current = inner.target.as_ref().is_some_and(|now| now.hash == target.hash);
         if !current || inner.state == InstanceState::Stopped {
             return;
         }
         match made {
-            Ok((instance, restored)) => {
-                inner.delivery = Some(Delivery::Ready(Box::new(instance), restored));
+            Ok((instance, handed)) => {
+                inner.delivery = Some(Delivery::Ready(Box::new(instance), handed));
                 self.attention.store(true, Ordering::Release);
             }
             Err(error) if inner.live => {
@@ -230,9 +231,9 @@ impl Slot {
     fn make(
         &self,
         target: &Arc<Loaded>,
-        saved: Option<&Blob>,
+        saved: Option<Arc<Blob>>,
         size: Size,
-    ) -> Result<(Instance, bool), Error> {
+    ) -> Result<(Instance, Option<Handed>), Error> {
         let refused = |key: String, reason: String| Error::Config {
             stream: self.names.stream.to_string(),
             entry: self.names.entry.to_string(),
@@ -242,17 +243,17 @@ impl Slot {
         };
         target.descriptor.accepts(&self.config).map_err(|(key, reason)| refused(key, reason))?;
         let mut instance = self.fresh(target, size, &refused)?;
-        let Some(blob) = saved else { return Ok((instance, false)) };
+        let Some(blob) = saved else { return Ok((instance, None)) };
         let now = self.now.load(Ordering::Relaxed);
-        let reason = match instance.restore(now, blob) {
-            Ok(Ok(())) => return Ok((instance, true)),
+        let reason = match instance.restore(now, &blob) {
+            Ok(Ok(())) => return Ok((instance, Some(Handed { now, blob, taken: true }))),
             Ok(Err(reason)) => reason,
             Err(failure) => failure.to_string(),
         };
         let Names { stream, entry, plugin } = &self.names;
         tracing::warn!(%stream, %entry, %plugin, "plugin {plugin} does not take its saved state and starts fresh: {reason}");
         self.forget();
-        Ok((self.fresh(target, size, &refused)?, false))
+        Ok((self.fresh(target, size, &refused)?, None))
     }
 
     fn fresh(

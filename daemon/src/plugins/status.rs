@@ -102,6 +102,8 @@ pub struct PluginInfo {
     pub summary: String,
     /// The file.
     pub file: PathBuf,
+    /// Whose folder it lies in.
+    pub origin: PluginOrigin,
     /// SHA-256 of the file that is in use.
     pub hash: String,
     /// How the file fares.
@@ -118,6 +120,16 @@ pub struct PluginInfo {
     pub commands: Vec<String>,
     /// JSON Schema of its configuration; `true` accepts anything.
     pub config_schema: serde_json::Value,
+}
+
+/// Whose folder a plugin's file lies in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PluginOrigin {
+    /// One before the last of `paths.plugins`: it came with a package.
+    Shipped,
+    /// The last of `paths.plugins`: the user put it there.
+    User,
 }
 
 /// How a plugin's file fares.

@@ -319,6 +319,10 @@ impl Session {
                     false,
                 );
             } else if parting.is_none()
+                && let Some((topic, payload)) = shared.live.next_picture()
+            {
+                self.publish(Kind::Fleeting, topic, payload, true);
+            } else if parting.is_none()
                 && let Some((topic, payload)) = shared.live.next_fleeting()
             {
                 self.publish(Kind::Fleeting, topic, payload, false);

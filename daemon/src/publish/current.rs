@@ -25,6 +25,8 @@ pub(super) struct Said {
     /// By stream and name of the state: the entry that gave it, and the state.
     pub states: BTreeMap<(String, String), (String, State)>,
     pub plugins: BTreeMap<String, PluginStatus>,
+    /// The newest picture of each stream, a JPEG.
+    pub snapshots: BTreeMap<String, Vec<u8>>,
 }
 
 impl Current {
@@ -61,6 +63,9 @@ impl Current {
         for (plugin, status) in &said.plugins {
             next.plugin_status(plugin, status.clone());
         }
+        for (stream, jpeg) in &said.snapshots {
+            next.snapshot(stream, jpeg.clone());
+        }
         if let Some(status) = before.box_status() {
             next.set_box_status(status);
         }
@@ -72,6 +77,7 @@ impl Said {
     /// A stream is gone.
     pub fn forget_stream(&mut self, stream: &str) {
         self.streams.remove(stream);
+        self.snapshots.remove(stream);
         self.states.retain(|(of, _), _| of != stream);
     }
 }

@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use crate::telemetry::Counter;
+use crate::telemetry::{Counter, Gauge};
 
 /// Answers that wait at most.
 const ANSWERS: usize = 256;
@@ -26,12 +26,16 @@ pub(super) struct Live {
     /// Something may be there to send.
     pub ready: Notify,
     dropped: Counter,
+    /// Answers and fleeting messages that wait.
+    waiting: Gauge,
 }
 
 #[derive(Debug, Default)]
 struct Queues {
     /// By topic: the payload, empty to clear it, and whether it must be sent.
     retained: BTreeMap<String, (Vec<u8>, bool)>,
+    /// Retained too, and sent once: what is large is not worth a second try.
+    pictures: BTreeMap<String, (Vec<u8>, bool)>,
     answers: VecDeque<Message>,
     fleeting: VecDeque<Message>,
     fleeting_bytes: usize,
@@ -42,8 +46,8 @@ struct Queues {
 }
 
 impl Live {
-    pub fn new(dropped: Counter) -> Self {
-        Self { queues: Mutex::default(), ready: Notify::new(), dropped }
+    pub fn new(dropped: Counter, waiting: Gauge) -> Self {
+        Self { queues: Mutex::default(), ready: Notify::new(), dropped, waiting }
     }
 
     fn lock(&self) -> MutexGuard<'_, Queues> {
@@ -58,6 +62,17 @@ impl Live {
         }
         queues.retained.insert(topic, (payload, true));
         queues.unconfirmed = true;
+        drop(queues);
+        self.ready.notify_one();
+    }
+
+    /// Publishes a picture, retained; one that waits is replaced.
+    pub fn picture(&self, topic: String, payload: Vec<u8>) {
+        let mut queues = self.lock();
+        if queues.left {
+            return;
+        }
+        queues.pictures.insert(topic, (payload, true));
         drop(queues);
         self.ready.notify_one();
     }
@@ -93,9 +108,12 @@ impl Live {
     /// Removes retained messages whose topic begins with `prefix` from the broker.
     pub fn clear(&self, prefix: &str) {
         let mut queues = self.lock();
-        let below = queues.retained.range_mut(prefix.to_owned()..);
-        for (_, message) in below.take_while(|(topic, _)| topic.starts_with(prefix)) {
-            *message = (Vec::new(), true);
+        let Queues { retained, pictures, .. } = &mut *queues;
+        for kind in [retained, pictures] {
+            let below = kind.range_mut(prefix.to_owned()..);
+            for (_, message) in below.take_while(|(topic, _)| topic.starts_with(prefix)) {
+                *message = (Vec::new(), true);
+            }
         }
         queues.unconfirmed = true;
         drop(queues);
@@ -108,6 +126,8 @@ impl Live {
         let mut queues = self.lock();
         queues.left = true;
         queues.retained.remove(status);
+        let pictures = std::mem::take(&mut queues.pictures);
+        queues.retained.extend(pictures.into_keys().map(|topic| (topic, (Vec::new(), true))));
         queues.retained.values_mut().for_each(|message| *message = (Vec::new(), true));
         self.dropped.add(queues.fleeting.len() as u64);
         queues.fleeting.clear();
@@ -123,8 +143,13 @@ impl Live {
             queues.answers.pop_front();
             self.dropped.inc();
         }
+        self.show(&queues);
         drop(queues);
         self.ready.notify_one();
+    }
+
+    fn show(&self, queues: &Queues) {
+        self.waiting.set((queues.answers.len() + queues.fleeting.len()) as f64);
     }
 
     pub fn fleeting(&self, topic: String, payload: Vec<u8>) {
@@ -141,12 +166,16 @@ impl Live {
             queues.fleeting_bytes -= oldest.len();
             self.dropped.inc();
         }
+        self.show(&queues);
         drop(queues);
         self.ready.notify_one();
     }
 
     pub fn next_answer(&self) -> Option<Message> {
-        self.lock().answers.pop_front()
+        let mut queues = self.lock();
+        let message = queues.answers.pop_front();
+        self.show(&queues);
+        message
     }
 
     pub fn next_retained(&self) -> Option<Message> {
@@ -156,10 +185,23 @@ impl Live {
         Some((topic.clone(), message.0.clone()))
     }
 
+    pub fn next_picture(&self) -> Option<Message> {
+        let mut queues = self.lock();
+        let (topic, message) = queues.pictures.iter_mut().find(|(_, (_, due))| *due)?;
+        message.1 = false;
+        let found = (topic.clone(), message.0.clone());
+        // One that clears its topic is forgotten then.
+        if found.1.is_empty() {
+            queues.pictures.remove(&found.0);
+        }
+        Some(found)
+    }
+
     pub fn next_fleeting(&self) -> Option<Message> {
         let mut queues = self.lock();
         let message = queues.fleeting.pop_front()?;
         queues.fleeting_bytes -= message.1.len();
+        self.show(&queues);
         Some(message)
     }
 
@@ -169,7 +211,9 @@ impl Live {
         self.dropped.add(queues.fleeting.len() as u64);
         queues.fleeting.clear();
         queues.fleeting_bytes = 0;
-        queues.retained.values_mut().for_each(|(_, due)| *due = true);
+        self.show(&queues);
+        let Queues { retained, pictures, .. } = &mut *queues;
+        retained.values_mut().chain(pictures.values_mut()).for_each(|(_, due)| *due = true);
         queues.unconfirmed = !queues.retained.is_empty();
     }
 
@@ -194,7 +238,7 @@ mod tests {
 
     #[test]
     fn unchanged_retained_messages_are_sent_once_and_again_after_a_reconnect() {
-        let live = Live::new(Counter::new());
+        let live = Live::new(Counter::new(), Gauge::new());
         live.retain("a/x".into(), b"1".to_vec());
         live.retain("a/x".into(), b"1".to_vec());
         assert_eq!(text(live.next_retained()), pair("a/x", "1"));
@@ -220,31 +264,53 @@ mod tests {
 
     #[test]
     fn a_box_that_goes_elsewhere_takes_its_messages_along() {
-        let live = Live::new(Counter::new());
+        let live = Live::new(Counter::new(), Gauge::new());
         for topic in ["b/status", "b/streams/x/status", "b/plugins/p/status"] {
             live.retain(topic.into(), b"1".to_vec());
         }
         while live.next_retained().is_some() {}
         live.fleeting("b/telemetry".into(), b"1".to_vec());
+        live.picture("b/streams/x/snapshot".into(), b"1".to_vec());
         live.leave("b/status");
+        live.picture("b/streams/x/snapshot".into(), b"2".to_vec());
         live.retain("b/streams/x/status".into(), b"2".to_vec());
         live.fleeting("b/telemetry".into(), b"2".to_vec());
         assert_eq!(text(live.next_retained()), pair("b/plugins/p/status", ""));
+        assert_eq!(text(live.next_retained()), pair("b/streams/x/snapshot", ""));
         assert_eq!(text(live.next_retained()), pair("b/streams/x/status", ""));
+        assert!(live.next_picture().is_none());
         assert!(live.next_retained().is_none() && live.next_fleeting().is_none() && live.is_drained());
+    }
+
+    #[test]
+    fn of_a_picture_only_the_newest_is_sent_and_goes_with_its_stream() {
+        let live = Live::new(Counter::new(), Gauge::new());
+        live.picture("a/snapshot".into(), b"1".to_vec());
+        live.picture("a/snapshot".into(), b"2".to_vec());
+        assert_eq!(text(live.next_picture()), pair("a/snapshot", "2"));
+        assert!(live.next_picture().is_none());
+        live.disconnected();
+        assert_eq!(text(live.next_picture()), pair("a/snapshot", "2"));
+        live.clear("a/");
+        assert_eq!(text(live.next_picture()), pair("a/snapshot", ""));
+        live.disconnected();
+        assert!(live.next_picture().is_none());
     }
 
     #[test]
     fn fleeting_messages_are_bounded_and_the_oldest_go_first() {
         let dropped = Counter::new();
-        let live = Live::new(dropped.clone());
+        let waiting = Gauge::new();
+        let live = Live::new(dropped.clone(), waiting.clone());
         for n in 0..FLEETING + 3 {
             live.fleeting(n.to_string(), b"x".to_vec());
         }
         assert_eq!(dropped.get(), 3);
         assert_eq!(live.next_fleeting().unwrap().0, "3");
         live.fleeting("large".into(), vec![0; FLEETING_BYTES]);
+        assert_eq!(waiting.get(), 1.0);
         assert_eq!(live.next_fleeting().unwrap().0, "large");
         assert!(live.next_fleeting().is_none());
+        assert_eq!(waiting.get(), 0.0);
     }
 }

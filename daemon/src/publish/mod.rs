@@ -18,6 +18,7 @@ mod live;
 mod memory;
 pub mod messages;
 mod moving;
+mod observe;
 mod onvif;
 pub mod outbox;
 mod requests;
@@ -131,6 +132,7 @@ impl PublishHandle {
     /// One step of an incident. It has its number at once and is durable shortly after.
     pub fn event(&self, record: EventRecord) {
         let shared = self.0.now();
+        shared.observers.tell(&record);
         let Some(outbox) = &shared.outbox else { return };
         shared.announcer.event(&shared, &record);
         let settings = &shared.settings;
@@ -139,6 +141,12 @@ impl PublishHandle {
             let message = EventMessage::new(&settings.box_, epoch, seq, record);
             (topic.into(), json(&message).into())
         });
+    }
+
+    /// Calls `observer` with each event from here on, on the thread that says it and also where publishing is off. It must
+    /// not block.
+    pub fn observe(&self, observer: impl Fn(&EventRecord) + Send + Sync + 'static) {
+        self.0.now().observers.add(observer);
     }
 
     /// Whether every event so far is on disk, or known not to get there.
@@ -182,6 +190,14 @@ impl PublishHandle {
     pub fn state(&self, stream: &str, entry: &str, state: crate::flow::State) {
         let (key, value) = ((stream.to_owned(), state.name.clone()), (entry.to_owned(), state.clone()));
         self.0.say(|said| drop(said.states.insert(key, value)), |shared| shared.state(stream, entry, state));
+    }
+
+    /// The newest picture of an incident of a stream, a JPEG.
+    pub fn snapshot(&self, stream: &str, jpeg: &[u8]) {
+        self.0.say(
+            |said| drop(said.snapshots.insert(stream.to_owned(), jpeg.to_vec())),
+            |shared| shared.snapshot(stream, jpeg.to_vec()),
+        );
     }
 
     /// What a stream does.

@@ -15,6 +15,7 @@ use super::messages::{
     BoxState, BoxStatus, BoxStatusMessage, Id, OutboxReport, PluginStatus, PluginStatusMessage, StateMessage,
     StreamStatus, StreamStatusMessage, Timestamp,
 };
+use super::observe::Observers;
 use super::outbox::Outbox;
 use super::settings::{Destination, PublishSettings};
 use crate::telemetry::{Counter, Gauge, Registry};
@@ -85,6 +86,8 @@ pub(super) struct Shared {
     metadata_limiter: Limiter,
     /// The next settings in force have the same: incidents stay open, and what is at the broker remembered.
     pub announcer: Arc<Announcer>,
+    /// Who else wants to know of events; the next settings in force have the same.
+    pub observers: Arc<Observers>,
     /// Tells the settings in force from those before.
     pub turn: u64,
 }
@@ -102,7 +105,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Shared {
     pub fn new(settings: PublishSettings, outbox: Option<Arc<Outbox>>, registry: &Registry) -> Self {
         let announcer = Arc::new(Announcer::new(&settings.state));
-        Self::with(settings, outbox, registry, announcer, 0)
+        Self::with(settings, outbox, registry, (announcer, Arc::default()), 0)
     }
 
     /// What follows on `before`.
@@ -112,14 +115,15 @@ impl Shared {
         outbox: Option<Arc<Outbox>>,
         registry: &Registry,
     ) -> Self {
-        Self::with(settings, outbox, registry, Arc::clone(&before.announcer), before.turn + 1)
+        let lasting = (Arc::clone(&before.announcer), Arc::clone(&before.observers));
+        Self::with(settings, outbox, registry, lasting, before.turn + 1)
     }
 
     fn with(
         settings: PublishSettings,
         outbox: Option<Arc<Outbox>>,
         registry: &Registry,
-        announcer: Arc<Announcer>,
+        (announcer, observers): (Arc<Announcer>, Arc<Observers>),
         turn: u64,
     ) -> Self {
         let off = settings.destination == Destination::Off;
@@ -129,8 +133,9 @@ impl Shared {
             settings,
             outbox,
             announcer,
+            observers,
             turn,
-            live: Live::new(dropped.clone()),
+            live: Live::new(dropped.clone(), registry.gauge("publish_queue_messages", &[])),
             registry: registry.clone(),
             dropped,
             acknowledged: registry.counter("publish_events_acknowledged_total", &[]),
@@ -257,6 +262,13 @@ impl Shared {
             status,
         };
         self.retain(self.settings.topics.plugin_status(plugin), &message);
+    }
+
+    /// The newest picture of a stream, a JPEG.
+    pub fn snapshot(&self, stream: &str, jpeg: Vec<u8>) {
+        if !self.is_off() {
+            self.live.picture(self.settings.topics.snapshot(stream), jpeg);
+        }
     }
 
     fn retain(&self, topic: String, message: &impl Serialize) {

@@ -10,9 +10,11 @@ mod notify;
 mod pipe;
 mod signals;
 pub mod state;
+mod vitals;
 mod watchdog;
 
 pub use notify::{Notifier, Phase};
 pub use pipe::end_with_the_reader;
 pub use signals::{Signal, Signals};
+pub use vitals::Vitals;
 pub use watchdog::Watchdog;

@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::notify::{Notifier, Phase};
-use crate::telemetry::progress::{Hanging, Progress};
+use crate::telemetry::progress::{Hanging, Progress, Work};
 
 /// How long a piece of work may take where systemd does not say: only the log tells of it then.
 const USUAL: Duration = Duration::from_secs(30);
@@ -108,8 +108,12 @@ impl Watch {
             self.fed = Some(now);
             self.notifier.alive();
         }
-        let waits = matches!(self.notifier.phase(), Phase::Starting | Phase::Stopping);
-        if waits && due(self.extended, ASKED.min(self.most)) && self.progress.takes_long() {
+        let long: &[Work] = match self.notifier.phase() {
+            Phase::Starting => &[Work::Open, Work::Build, Work::SetUp, Work::FirstRun],
+            Phase::Running => &[],
+            Phase::Stopping => &[Work::Stop, Work::OpenOutput, Work::Finish, Work::Store],
+        };
+        if due(self.extended, ASKED.min(self.most)) && self.progress.takes_long(long) {
             self.extended = Some(now);
             self.notifier.extend(EXTENSION);
         }

@@ -70,6 +70,45 @@ fn middle(bucket: usize) -> f64 {
     f64::from_bits((step << 49) | (1 << 48))
 }
 
+/// How often each bucket of a [`Histogram`] was hit, at one time. The difference of two is what came between.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Counts(Vec<u64>);
+
+impl Counts {
+    /// What came since `before`, an earlier look at the same histogram.
+    #[must_use]
+    pub fn since(&self, before: &Self) -> Self {
+        Self(self.0.iter().zip(&before.0).map(|(now, then)| now.saturating_sub(*then)).collect())
+    }
+
+    /// The value below which the share `q` (0 to 1) of them lie; `None` without any.
+    #[must_use]
+    pub fn quantile(&self, q: f64) -> Option<f64> {
+        (self.total() > 0).then(|| quantile(&self.0, q, f64::INFINITY))
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.0.iter().sum()
+    }
+
+    /// How many lie below each bound. Exact where a bound is a power of two times 1, 1.125, 1.25 ... 1.875.
+    #[must_use]
+    pub fn below(&self, bounds: &[f64]) -> Vec<u64> {
+        let mut sum = 0;
+        let mut next = 0;
+        let upto = |bound: &f64| {
+            // A value that is exactly a bound is in the bucket that begins there, and counts as above it.
+            let end = bucket(*bound).max(next);
+            sum += self.0[next..end].iter().sum::<u64>();
+            next = end;
+            sum
+        };
+        bounds.iter().map(upto).collect()
+    }
+}
+
 impl Histogram {
     /// A histogram that no registry knows.
     #[must_use]
@@ -103,6 +142,35 @@ impl Histogram {
     pub fn quantile(&self, q: f64) -> f64 {
         let counts: Vec<u64> = self.0.buckets.iter().map(|b| b.load(Ordering::Relaxed)).collect();
         quantile(&counts, q, f64::from_bits(self.0.max.load(Ordering::Relaxed)))
+    }
+
+    /// What several have seen together.
+    #[must_use]
+    pub fn together<'a>(all: impl IntoIterator<Item = &'a Self>) -> Distribution {
+        let sum = Self::new();
+        for one in all {
+            for (into, from) in sum.0.buckets.iter().zip(&one.0.buckets) {
+                into.fetch_add(from.load(Ordering::Relaxed), Ordering::Relaxed);
+            }
+            let seen = one.distribution();
+            sum.0.count.fetch_add(seen.count, Ordering::Relaxed);
+            let total = f64::from_bits(sum.0.sum.load(Ordering::Relaxed)) + seen.sum;
+            sum.0.sum.store(total.to_bits(), Ordering::Relaxed);
+            sum.0.max.fetch_max(seen.max.to_bits(), Ordering::Relaxed);
+        }
+        sum.distribution()
+    }
+
+    /// How often each of its buckets was hit.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        Counts(self.0.buckets.iter().map(|bucket| bucket.load(Ordering::Relaxed)).collect())
+    }
+
+    /// Sum of all values.
+    #[must_use]
+    pub fn sum(&self) -> f64 {
+        f64::from_bits(self.0.sum.load(Ordering::Relaxed))
     }
 
     /// What it has seen.
@@ -154,6 +222,35 @@ mod tests {
         assert!((seen.p99 / 0.99 - 1.0).abs() < 0.07, "{seen:?}");
         assert_eq!(seen.max, 1.0);
         assert!(histogram.quantile(1.0) <= 1.0);
+    }
+
+    #[test]
+    fn several_together_are_as_one() {
+        let (one, other, all) = (Histogram::new(), Histogram::new(), Histogram::new());
+        for n in 1..=1000 {
+            let value = f64::from(n) * 1e-3;
+            if n % 3 == 0 { &one } else { &other }.record(value);
+            all.record(value);
+        }
+        let (seen, expected) = (Histogram::together([&one, &other]), all.distribution());
+        assert!((seen.sum - expected.sum).abs() < 1e-9);
+        assert_eq!(Distribution { sum: 0.0, ..seen }, Distribution { sum: 0.0, ..expected });
+    }
+
+    #[test]
+    fn counts_tell_what_lies_below_a_bound_and_what_came_between() {
+        let histogram = Histogram::new();
+        for value in [0.3, 0.6, 0.9, 3.0, 40.0] {
+            histogram.record(value);
+        }
+        let before = histogram.counts();
+        assert_eq!(before.below(&[0.25, 0.5, 0.75, 1.0, 4.0, 32.0]), [0, 1, 2, 3, 4, 4]);
+        assert_eq!((before.total(), histogram.sum()), (5, 44.8));
+        histogram.record(0.1);
+        let came = histogram.counts().since(&before);
+        assert_eq!(came.total(), 1);
+        assert!((came.quantile(0.99).unwrap() / 0.1 - 1.0).abs() < 0.07);
+        assert_eq!(histogram.counts().since(&histogram.counts()).quantile(0.5), None);
     }
 
     #[test]

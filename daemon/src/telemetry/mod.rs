@@ -5,6 +5,7 @@
 //! clones of it; there is no global but the list of [`secrets`], so tests that make their own do not see each other. Nothing here fails: a name that is already
 //! taken by another kind of metric is logged as an error, and the caller gets a handle that nobody reads.
 
+pub mod catalogue;
 pub mod fields;
 mod histogram;
 mod metric;
@@ -12,6 +13,6 @@ pub mod progress;
 mod registry;
 pub mod secrets;
 
-pub use histogram::{Distribution, Histogram};
+pub use histogram::{Counts, Distribution, Histogram};
 pub use metric::{Counter, Gauge};
-pub use registry::{Labels, Registry, Sample, Value};
+pub use registry::{Labels, Metric, Registry, Sample, Value};

@@ -77,7 +77,7 @@ const ALL: [(Work, &str, Option<Duration>); 21] = [
     (Work::OpenOutput, "opening the output", Some(MINUTE)),
     (Work::Encode, "encoding", None),
     (Work::Finish, "finalising an output", Some(MINUTE)),
-    (Work::Stop, "stopping", Some(Duration::from_secs(180))),
+    (Work::Stop, "stopping", Some(MINUTE)),
     (Work::Publish, "talking to the MQTT broker", None),
     (Work::Store, "writing events to the disk", Some(Duration::from_secs(300))),
 ];
@@ -232,10 +232,11 @@ impl Progress {
         found
     }
 
-    /// Whether somebody has work in hand that may rightly take long, and does not hang.
+    /// Whether somebody has work of one of these kinds in hand, which may rightly take long, and does not hang.
     #[must_use]
-    pub fn takes_long(&self) -> bool {
-        self.in_hand().iter().any(|it| it.work.allowance().is_some_and(|own| it.age <= own))
+    pub fn takes_long(&self, kinds: &[Work]) -> bool {
+        let within = |it: &Hanging| it.work.allowance().is_some_and(|own| it.age <= own);
+        self.in_hand().iter().any(|it| kinds.contains(&it.work) && within(it))
     }
 
     fn in_hand(&self) -> Vec<Hanging> {
@@ -281,7 +282,7 @@ mod tests {
         pass(most * 2);
         let hanging = progress.hanging(most);
         assert_eq!((hanging[0].who.stream.as_deref(), hanging[0].work), (Some("a"), Work::Trace));
-        assert!(hanging[0].age > most && !progress.takes_long());
+        assert!(hanging[0].age > most && !progress.takes_long(&[Work::Trace]));
         // Another piece of work is progress.
         pulse.begin(Work::Outputs);
         assert_eq!(progress.hanging(most), []);
@@ -298,7 +299,7 @@ mod tests {
             let _work = pulse.take_up(Work::Build);
             pass(Duration::from_millis(5));
             assert_eq!(progress.hanging(Duration::ZERO), []);
-            assert!(progress.takes_long());
+            assert!(progress.takes_long(&[Work::Open, Work::Build]) && !progress.takes_long(&[Work::Stop]));
         }
         assert_eq!(pulse.in_hand(), None);
         pulse.begin(Work::Frame);

@@ -13,10 +13,14 @@ use super::{Counter, Distribution, Gauge, Histogram};
 /// Labels, sorted by name.
 pub type Labels = BTreeMap<String, String>;
 
+/// A handle of any kind.
 #[derive(Debug, Clone)]
-enum Metric {
+pub enum Metric {
+    /// A number that only grows.
     Counter(Counter),
+    /// A number that goes up and down.
     Gauge(Gauge),
+    /// A distribution.
     Histogram(Histogram),
 }
 
@@ -101,6 +105,13 @@ impl Registry {
         let metrics = self.lock().clone();
         let sample = |((name, labels), metric)| Sample { name, labels, value: read(&metric) };
         metrics.into_iter().map(sample).collect()
+    }
+
+    /// A handle of every metric, sorted by name and labels: for who wants more of a histogram than a [`Sample`] has.
+    #[must_use]
+    pub fn metrics(&self) -> Vec<(String, Labels, Metric)> {
+        let metrics = self.lock().clone();
+        metrics.into_iter().map(|((name, labels), metric)| (name, labels, metric)).collect()
     }
 
     /// The value of one metric; `None` where there is none.

@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use watchpost::flow::{FrameMeta, Objects, Rect, State};
 use watchpost::publish::messages::{
     BoxStatus, Edge, InstanceState, Labels, ModelEngine, ModelEngineState, ModelStatus, ObjectsRecord,
-    OutputState, OutputStatus, PluginInstance, PluginState, PluginStatus, StreamState, StreamStatus,
-    Timestamp,
+    OutputState, OutputStatus, PluginInstance, PluginState, PluginStatus, RecordReport, RecordState,
+    StreamState, StreamStatus, Timestamp,
 };
 use watchpost::publish::{Action, Facts, Request, Rule, Target};
 
@@ -49,6 +49,7 @@ fn publish_all(box_: &Box) {
         lane: "cpu: no NVIDIA driver found".into(),
         streams: vec!["entrance".into()],
         plugins: vec!["tracker".into()],
+        record: Some(RecordReport { state: RecordState::Full, error: Some("the disk has 3 MB free".into()) }),
         models: vec![ModelStatus {
             name: "people".into(),
             lane: "cuda".into(),

@@ -16,9 +16,12 @@ fn bad_files() -> Vec<(&'static str, Vec<u8>, &'static str)> {
     let sealed =
         cached.map(|file| fs::read(file.unwrap().path()).unwrap()).find(|b| b.starts_with(b"wpcode"));
     let sealed = sealed.expect("the bench before has compiled something");
+    let mut spoiled = good.clone();
+    spoiled[good.len() / 20..][..500].fill(0xff);
     vec![
         ("empty.wasm", Vec::new(), "is empty, not a WebAssembly component"),
-        ("truncated.wasm", good[..good.len() / 2].to_vec(), "does not compile"),
+        ("truncated.wasm", good[..good.len() / 2].to_vec(), "is not whole"),
+        ("spoiled.wasm", spoiled, "does not compile"),
         ("text.wasm", b"#!/bin/sh\n".to_vec(), "is something else, not a WebAssembly component"),
         ("module.wasm", b"\0asm\x01\0\0\0".to_vec(), "is a WebAssembly core module"),
         (

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use watchpost::config::settings::Limits;
 use watchpost::flow::Change;
 use watchpost::plugins::CommandError;
-use watchpost::plugins::InstanceState::{Quarantined, Restarting, Running};
+use watchpost::plugins::InstanceState::{Disabled, Quarantined, Restarting, Running};
 
 use super::strict;
 
@@ -103,12 +103,50 @@ fn a_removed_plugin_leaves_no_incident_open() {
     let mut row = bench.row("door", &[("alert", "misbehave", json!({ "behave": "alert" }))]);
     let begun = frames(&mut row, "door", 0..11).remove(10).events.remove(0);
     std::fs::remove_file(bench.shipped("misbehave.wasm")).unwrap();
-    let (next, given) = frames_until(&mut row, "door", 11, "its end", |s| s[0].state != Running);
+    let (_, given) = frames_until(&mut row, "door", 11, "its end", |s| s[0].state != Running);
     let events: Vec<_> = given.iter().flat_map(|given| given.events.clone()).collect();
-    let last = events.last().unwrap();
-    assert_eq!((last.event.incident, last.event.change), (begun.event.incident, Change::End));
-    // It ends by itself at frame 20, or with the plugin, whichever comes first.
-    assert!(next > 20 || last.event.data["reason"] == "plugin-removed");
+    let mut open = vec![begun.event.incident];
+    for event in &events {
+        match event.event.change {
+            Change::Begin => open.push(event.event.incident),
+            Change::Update => {}
+            // By itself at frame 20 of each 40, or with the plugin.
+            Change::End => {
+                let reason = event.event.data.get("reason");
+                assert!(reason.is_none_or(|reason| reason == "plugin-removed"), "{reason:?}");
+                open.retain(|incident| *incident != event.event.incident);
+            }
+        }
+    }
+    assert!(open.is_empty(), "{open:?} {events:?}");
+}
+
+#[test]
+fn a_plugin_that_is_turned_off_ends_its_incidents_and_goes_on_with_its_state() {
+    let bench = Bench::with(Limits::default(), &["misbehave"]);
+    let entries = [("alert", "misbehave", json!({ "behave": "alert" }))];
+    let mut row = bench.row("door", &entries);
+    let begun = frames(&mut row, "door", 0..13).remove(10).events.remove(0);
+    bench.host().set_enabled("misbehave", false).unwrap();
+    let given = frames(&mut row, "door", 13..15);
+    let ended = &given[0].events[0];
+    assert_eq!((ended.event.incident, ended.event.change), (begun.event.incident, Change::End));
+    assert_eq!(ended.event.data["reason"], "plugin-disabled");
+    assert_eq!((row.status()[0].state, given[1].states.len()), (Disabled, 0));
+    assert!(!bench.host().is_enabled("misbehave"));
+    // Neither a stream that starts meanwhile nor a new file turns it on.
+    let mut other = bench.row("hall", &entries);
+    install(&bench.user("misbehave.wasm"), &patched("misbehave", "misbehave1.0.0Does", "misbehave1.1.0Does"));
+    bench.wait_files("the new file is seen", |files| files.iter().any(|file| file.version == "1.1.0"));
+    frames(&mut row, "door", 15..18);
+    assert!(frames(&mut other, "hall", 0..3).iter().all(|given| given.states.is_empty()));
+    assert_eq!((row.status()[0].state, other.status()[0].state), (Disabled, Disabled));
+    bench.host().set_enabled("misbehave", true).unwrap();
+    let (_, given) = frames_until(&mut row, "door", 30, "a new start", |s| is(s, "alert", Running));
+    assert_eq!(given.last().unwrap().states[0].1.value, 13 + 1, "its count went on");
+    frames_until(&mut other, "hall", 3, "a start", |s| is(s, "alert", Running));
+    let unknown = bench.host().set_enabled("nobody", false).unwrap_err();
+    assert!(unknown.starts_with("no plugin \"nobody\"; there are: misbehave"), "{unknown}");
 }
 
 #[test]

@@ -76,6 +76,7 @@ impl Rig {
             RtspServer::idle().handle(),
             registry.clone(),
             Arc::new(crashes),
+            crate::record::RecordHandle::off(),
         );
         let model = subject.model.clone();
         Ok(Self {

@@ -1,4 +1,4 @@
-//! What the daemon talks to and listens on: the broker, and the port of the RTSP server.
+//! What the daemon talks to and listens on: the broker, the ports of the RTSP server and the status page.
 //!
 //! In: the configuration. Out: findings. Logs in under a name of its own, so that a running daemon keeps its
 //! connection. A broker that is away is waited for by the daemon; settings that make no sense keep it from starting.
@@ -19,7 +19,33 @@ pub(super) fn look(settings: &Settings, daemon: bool) -> Vec<Finding> {
     let served = served.flat_map(|stream| stream.outputs.values()).any(|output| output.serve.is_some());
     let mut findings = vec![broker(settings, daemon)];
     findings.extend((served && !daemon).then(|| rtsp(settings)));
+    findings.push(page(settings, daemon));
     findings
+}
+
+/// Nobody needs the page; whoever looks for it should learn where it is.
+fn page(settings: &Settings, daemon: bool) -> Finding {
+    let what = "status page";
+    let (Some(address), Some(url)) = (settings.http.address(), settings.http.url()) else {
+        return Finding::good(what, "none: http.listen is off");
+    };
+    if let Err(error) = crate::http::check(&settings.http) {
+        return Finding::limited(
+            what,
+            error,
+            "write the token into the file, and let the daemon's user read it",
+        );
+    }
+    if daemon {
+        return Finding::good(what, format!("of the running daemon, at {url}"));
+    }
+    match TcpListener::bind(address) {
+        Ok(_) => Finding::good(what, format!("can be served at {url}")),
+        Err(error) => {
+            let found = format!("cannot listen on {address}: {error}; page and metrics are not served");
+            Finding::limited(what, found, "stop what has the port, or choose another http.listen")
+        }
+    }
 }
 
 /// Outputs that viewers pull need the port; a stream runs without.

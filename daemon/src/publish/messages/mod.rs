@@ -22,7 +22,7 @@ pub use model::{ModelEngine, ModelEngineState, ModelStatus};
 pub use objects::{Labels, ObjectMessage, ObjectsMessage, ObjectsRecord};
 pub use status::{
     BoxState, BoxStatus, BoxStatusMessage, Edge, InstanceState, OutboxReport, OutputState, OutputStatus,
-    PluginInstance, PluginState, PluginStatus, PluginStatusMessage, StreamState, StreamStatus,
-    StreamStatusMessage,
+    PluginInstance, PluginState, PluginStatus, PluginStatusMessage, RecordReport, RecordState, StreamState,
+    StreamStatus, StreamStatusMessage,
 };
 pub use telemetry::{MetricMessage, TelemetryMessage};

@@ -28,10 +28,37 @@ pub struct BoxStatus {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(default)]
     pub models: Vec<ModelStatus>,
+    /// What is recorded of incidents; absent before the recorder has started.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub record: Option<RecordReport>,
     /// What is wrong with the box as a whole.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(default)]
     pub problems: Vec<String>,
+}
+
+/// What the recorder of snapshots and clips does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RecordState {
+    /// Nothing is to be recorded.
+    Off,
+    /// It records.
+    Recording,
+    /// The disk is full: nothing is recorded until there is room. Alerts go on.
+    Full,
+    /// The disk refuses: nothing is recorded until it works again. Alerts go on.
+    Failed,
+}
+
+/// How recording is doing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct RecordReport {
+    /// What the recorder does.
+    pub state: RecordState,
+    /// Why it does not record.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 /// Whether the box is there.
