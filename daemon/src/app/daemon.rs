@@ -152,8 +152,9 @@ pub(super) async fn serve(
         handler,
         &tokio::runtime::Handle::current(),
     )?;
-    let web = PageServer::start(&page, Arc::new(Web(Arc::clone(&core))), &tokio::runtime::Handle::current());
     core.supervisor.apply(&settings);
+    // Not before there are streams: a box without any would be taken for one that is ready.
+    let web = PageServer::start(&page, Arc::new(Web(Arc::clone(&core))), &tokio::runtime::Handle::current());
 
     let duties = Duties::new(Arc::clone(&core), core.notifier.clone(), turns.clone(), ready);
     let lost = work(&core, duties, requests, &mut signals, until).await;

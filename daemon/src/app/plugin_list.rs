@@ -117,7 +117,7 @@ impl Known<'_> {
                     (false, _) => ("disabled", "turned off by the configuration"),
                     (_, false) => ("stopped", "its stream is turned off by the configuration"),
                     _ if self.live.is_some() => ("stopped", "its stream has not started"),
-                    _ => ("stopped", "no daemon runs"),
+                    _ => ("stopped", ""),
                 };
                 let plugin = used.plugin(entry);
                 all.push(json!({ "stream": name, "entry": entry, "plugin": plugin, "state": state, "message": message }));

@@ -7,7 +7,7 @@
 //! stand in one. What cannot be resolved is a problem that names the key and the line for the unit; a command that is not
 //! the service has no credentials, and leaves them as they are. No message holds a credential.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
@@ -64,7 +64,7 @@ fn replaced(text: &str, path: &[String], folder: Option<&Path>) -> Result<Option
         text.strip_prefix(FILE).filter(|_| key.last().is_some_and(|key| key.ends_with("_file")))
     {
         read(name, folder)?;
-        return Ok(folder.map(|folder| folder.join(name).display().to_string()));
+        return Ok(folder.map(|folder| place(folder, name).display().to_string()));
     }
     if !text.contains(BEGIN) {
         return Ok(None);
@@ -100,14 +100,15 @@ fn read(name: &str, folder: Option<&Path>) -> Result<Vec<u8>, Trouble> {
         )));
     }
     let advice = format!(
-        "add LoadCredential={name}:/PATH/OF/THE/FILE below [Service] with `systemctl edit watchpost`, then restart"
+        "put it into /etc/watchpost/credentials/{name}, or add LoadCredential={name}:/PATH/OF/THE/FILE below [Service] with \
+         `systemctl edit watchpost`, then restart"
     );
     let Some(folder) = folder else {
         return Err(Trouble::Missing(format!(
             "credential \"{name}\" is not here: only the service is given credentials; {advice}"
         )));
     };
-    let mut secret = std::fs::read(folder.join(name)).map_err(|error| {
+    let mut secret = std::fs::read(place(folder, name)).map_err(|error| {
         Trouble::Wrong(match error.kind() {
             std::io::ErrorKind::NotFound => format!("there is no credential \"{name}\"; {advice}"),
             _ => format!("credential \"{name}\" cannot be read: {error}"),
@@ -121,6 +122,13 @@ fn read(name: &str, folder: Option<&Path>) -> Result<Vec<u8>, Trouble> {
     }
     secrets::add(&String::from_utf8_lossy(&secret));
     Ok(secret)
+}
+
+/// Where a credential is: under its own name where a drop-in of the unit hands it over, else under the name that systemd gives
+/// to the files of a folder (`LoadCredential=watchpost:/etc/watchpost/credentials`; systemd.exec(5)).
+fn place(folder: &Path, name: &str) -> PathBuf {
+    let own = folder.join(name);
+    if own.exists() { own } else { folder.join(format!("watchpost_{name}")) }
 }
 
 /// As it may stand anywhere in an address: everything but letters, digits and `-._~` as %XX.
@@ -167,6 +175,13 @@ mod tests {
         assert_eq!(stream["outputs"]["live"]["to"], "rtmp://h/app/hunter22");
         let path = folder.path().join("mqtt-password");
         assert_eq!(value["mqtt"]["password_file"], path.display().to_string());
+        // As systemd names the files of a folder.
+        std::fs::rename(&path, folder.path().join("watchpost_mqtt-password")).unwrap();
+        let mut value = configured("rtsp://h/x?token=${credential:mqtt-password}");
+        assert!(resolve(&mut value, Some(folder.path())).wrong.is_empty());
+        let path = folder.path().join("watchpost_mqtt-password");
+        assert_eq!(value["mqtt"]["password_file"], path.display().to_string());
+        assert_eq!(value["streams"]["a"]["source"], "rtsp://h/x?token=hunter22");
         assert_eq!(secrets::scrub("it is p@ss/w:ord é or p%40ss%2Fw%3Aord%20%C3%A9"), "it is *** or ***");
     }
 
@@ -174,7 +189,7 @@ mod tests {
     fn what_is_missing_is_named_with_the_line_to_add() {
         let folder = folder();
         for (source, hint) in [
-            ("rtsp://u:${credential:cam4}@h/", "there is no credential \"cam4\"; add LoadCredential=cam4:/"),
+            ("rtsp://u:${credential:cam4}@h/", "there is no credential \"cam4\"; put it into /etc/watchpost/credentials/cam4, or add LoadCredential=cam4:/"),
             ("rtsp://u:${credential:empty}@h/", "\"empty\" is empty"),
             ("rtsp://u:${credential:../x}@h/", "no name of a credential"),
             ("rtsp://u:${credential:cam3@h/", "closing brace"),

@@ -274,6 +274,7 @@ mod tests {
                     context: "{}".into(),
                     config: "{}".into(),
                     state: Some((1, vec![0, 255])),
+                    said: [("count".to_owned(), 7.into())].into(),
                 };
                 trace.turn(&[Step::Started(Box::new(started))]);
             }
@@ -325,6 +326,7 @@ mod tests {
             else {
                 panic!("{text}")
             };
+            assert_eq!(begun.said["count"], 7);
             assert_eq!(begun.state.unwrap().bytes().unwrap(), [0, 255]);
         }
         // Another start keeps what is there.

@@ -170,7 +170,8 @@ impl StreamPlugins {
             match instance.snapshot() {
                 Ok(blob) => {
                     let handed = blob.map(|blob| Handed { now, blob: Arc::new(blob), taken: true });
-                    let started = Started::of(&seat.slot.names.entry, instance, now, handed.as_ref());
+                    let mut started = Started::of(&seat.slot.names.entry, instance, now, handed.as_ref());
+                    started.said.clone_from(&seat.states);
                     steps.push(Step::Started(Box::new(started)));
                 }
                 Err(failure) => seat.died(&failure, &mut self.ledger, &mut out),

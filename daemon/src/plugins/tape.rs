@@ -4,6 +4,7 @@
 //! In: a row that is recorded. Out: steps, in order, with the row's output. Plain data; whoever writes them decides how. A
 //! row that is not recorded makes none.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -59,6 +60,8 @@ pub struct Started {
     pub config: String,
     /// The state that it was handed, whether or not it took it: version and bytes.
     pub state: Option<(u32, Vec<u8>)>,
+    /// What it had said of its states before: a trace that begins in its midst does not hear them again.
+    pub said: BTreeMap<String, Value>,
 }
 
 /// What an instance gave in one call.
@@ -117,6 +120,7 @@ impl Started {
             context: context.to_owned(),
             config: config.to_owned(),
             state: handed.map(|handed| (handed.blob.version, handed.blob.bytes.clone())),
+            said: BTreeMap::new(),
         }
     }
 }

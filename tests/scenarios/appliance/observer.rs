@@ -10,7 +10,7 @@ use e2e::appliance::Appliance;
 use serde_json::Value;
 
 /// Where it writes, in the box.
-const FILE: &str = "/root/events";
+const FILE: &str = "/srv/events";
 
 /// A subscriber of all events.
 pub struct Observer(Child);

@@ -75,8 +75,8 @@ fn install(appliance: &Appliance) {
     assert!(lintian.status.success(), "lintian: {said}");
     println!("lintian: {} errors and warnings", said.lines().count());
 
-    appliance.copy(&package(), "/root/watchpost.deb");
-    let _ = appliance.run("apt-get install -q -y /root/watchpost.deb").ok();
+    appliance.copy(&package(), "/srv/watchpost.deb");
+    let _ = appliance.run("apt-get install -q -y /srv/watchpost.deb").ok();
     appliance.until(PATIENCE, "systemctl is-active watchpost", |_| true);
     let _ = appliance.run("systemctl is-enabled watchpost").ok();
     assert_eq!(restarts(appliance), 0);
@@ -229,7 +229,7 @@ fn hung(appliance: &Appliance) {
 
 /// The state's file system fills up: recording stops and says so, alerts go on; then there is room again.
 fn full_disk(appliance: &Appliance) {
-    let _ = appliance.run("systemctl stop watchpost && cp -a /var/lib/watchpost /root/state && mount -t tmpfs -o size=64m state /var/lib/watchpost && cp -a /root/state/. /var/lib/watchpost/ && systemctl start watchpost").ok();
+    let _ = appliance.run("systemctl stop watchpost && cp -a /var/lib/watchpost /srv/state && mount -t tmpfs -o size=64m state /var/lib/watchpost && cp -a /srv/state/. /var/lib/watchpost/ && systemctl start watchpost").ok();
     alert(appliance);
     let clips = |appliance: &Appliance| {
         appliance
@@ -251,7 +251,7 @@ fn full_disk(appliance: &Appliance) {
     appliance.until(PATIENCE, "watchpost status", |said| !said.to_lowercase().contains("no space"));
     alert(appliance);
     assert_eq!(Observer::holes(appliance), []);
-    let _ = appliance.run("systemctl stop watchpost && rm -rf /root/state && cp -a /var/lib/watchpost /root/state && umount /var/lib/watchpost && cp -a /root/state/. /var/lib/watchpost/ && rm -rf /root/state && systemctl start watchpost").ok();
+    let _ = appliance.run("systemctl stop watchpost && rm -rf /srv/state && cp -a /var/lib/watchpost /srv/state && umount /var/lib/watchpost && cp -a /srv/state/. /var/lib/watchpost/ && rm -rf /srv/state && systemctl start watchpost").ok();
 }
 
 fn reboot(appliance: &mut Appliance) {
@@ -267,10 +267,10 @@ fn upgrade(appliance: &Appliance) {
     let folder = tempfile::tempdir().unwrap();
     let newer =
         super::package::newer(&package(), folder.path(), "99.0.0", |text| text + "\nlog.level = \"debug\"\n");
-    appliance.copy(&newer, "/root/newer.deb");
+    appliance.copy(&newer, "/srv/newer.deb");
     let pid = |appliance: &Appliance| appliance.run("systemctl show watchpost -p MainPID --value").ok();
     let before = pid(appliance);
-    let _ = appliance.run("apt-get install -q -y /root/newer.deb").ok();
+    let _ = appliance.run("apt-get install -q -y /srv/newer.deb").ok();
     appliance.until(PATIENCE, "systemctl is-active watchpost", |_| true);
     assert_ne!(pid(appliance), before, "the new one runs");
     // Nobody had changed the shipped file, so its new default holds; what the user added is there.
@@ -280,25 +280,25 @@ fn upgrade(appliance: &Appliance) {
     let _ = appliance.run("echo '# mine' >> /etc/watchpost/watchpost.toml").ok();
     let newest =
         super::package::newer(&package(), folder.path(), "99.0.1", |text| text + "\nlog.level = \"warn\"\n");
-    appliance.copy(&newest, "/root/newest.deb");
-    let _ = appliance.run("apt-get install -q -y -o Dpkg::Options::=--force-confold /root/newest.deb").ok();
+    appliance.copy(&newest, "/srv/newest.deb");
+    let _ = appliance.run("apt-get install -q -y -o Dpkg::Options::=--force-confold /srv/newest.deb").ok();
     let _ = appliance.run("grep -q '# mine' /etc/watchpost/watchpost.toml").ok();
     appliance.until(PATIENCE, "systemctl is-active watchpost", |_| true);
 }
 
 /// State that a newer version has written is refused by an older one, which says so, and is left as it was.
 fn downgrade(appliance: &Appliance) {
-    let _ = appliance.run("systemctl stop watchpost && cp /var/lib/watchpost/version /root/version && sed -i 's/[0-9][0-9]*/999/' /var/lib/watchpost/version").ok();
+    let _ = appliance.run("systemctl stop watchpost && cp /var/lib/watchpost/version /srv/version && sed -i 's/[0-9][0-9]*/999/' /var/lib/watchpost/version").ok();
     let _ = appliance
         .run(
-            "apt-get install -q -y --allow-downgrades -o Dpkg::Options::=--force-confold /root/watchpost.deb",
+            "apt-get install -q -y --allow-downgrades -o Dpkg::Options::=--force-confold /srv/watchpost.deb",
         )
         .ok();
     let _ = appliance.run("systemctl start watchpost").failed();
     let said = journal(appliance, "newer");
     assert!(said.contains("/var/lib/watchpost"), "{said}");
     assert!(std::fs::read_to_string(appliance.path("/var/lib/watchpost/version")).unwrap().contains("999"));
-    let _ = appliance.run("cp /root/version /var/lib/watchpost/version && systemctl reset-failed watchpost && systemctl start watchpost").ok();
+    let _ = appliance.run("cp /srv/version /var/lib/watchpost/version && systemctl reset-failed watchpost && systemctl start watchpost").ok();
     appliance.until(PATIENCE, "watchpost status", |said| said.contains("stream scene  running"));
 }
 
@@ -309,7 +309,7 @@ fn removal(appliance: &Appliance) {
         .run("test -d /var/lib/watchpost/outbox && test -f /etc/watchpost/conf.d/rendered-scene.toml")
         .ok();
     let _ = appliance.run("apt-get purge -q -y watchpost").ok();
-    let places = "/etc /var/lib /var/cache /var/spool /run /usr /opt /srv /home";
+    let places = "/etc /var/lib /var/cache /var/spool /run /usr /opt /home";
     // Left are what the administrator made (a drop-in of the unit), and apt's copy of the package.
     let left = appliance.run(&format!(
         "find {places} -xdev -iname '*watchpost*' -not -path '/var/cache/apt/*' -not -path '/etc/systemd/system/watchpost.service.d*'"

@@ -172,7 +172,7 @@ fn the_page_shows_what_happens_and_is_for_everybody() {
     nothing_from_elsewhere(&browser, &origin);
     let named = browser.script(
         "return [...document.querySelectorAll('img')].every(i => i.hasAttribute('alt'))
-            && document.querySelectorAll('header, nav, main, footer, h1').length === 5
+            && document.querySelectorAll('body > header, nav, main, body > footer, h1').length === 5
             && document.documentElement.lang === 'en'",
     );
     assert_eq!(named, true, "landmarks, a language, names of pictures");

@@ -80,6 +80,7 @@ fn every_query_of_the_dashboard_has_data() {
         "rate(watchpost_plugin_call_seconds_count[20s])",
         "rate(watchpost_output_bytes_total[20s])",
         "watchpost_publish_connected",
+        "rate(watchpost_http_requests_total[20s])",
         "histogram_quantile(0.99, sum by (le) (rate(watchpost_stream_latency_seconds_bucket[20s])))",
     ] {
         prometheus.wait(busy, some);

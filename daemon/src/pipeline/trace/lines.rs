@@ -118,6 +118,9 @@ pub struct StartedLine {
     /// The state that it was handed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<BlobLine>,
+    /// What it had said of its states, where the trace begins in its midst.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub said: BTreeMap<String, Value>,
 }
 
 /// A plugin's state.

@@ -4,7 +4,7 @@
 //! compared by the order in which they come up, unless they were there before the plugin: another version may take ids at
 //! other times, and that alone is no difference.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -65,6 +65,9 @@ pub(super) struct Tally {
     pub done: Done,
     #[serde(skip)]
     names: [Names; 2],
+    /// States that were known when the trace began, and were not said again yet.
+    #[serde(skip)]
+    said: BTreeMap<String, Value>,
 }
 
 /// Ids by the order in which they came up.
@@ -81,10 +84,16 @@ impl Tally {
     /// Takes the results of a call.
     pub(super) fn take(&mut self, at: At, told: Told<'_>) {
         let (recorded, replayed) = match told {
+            Told::Began(said) => {
+                self.said.clone_from(said);
+                return;
+            }
             Told::Gave(replayed, Some(recorded)) => {
                 self.count(recorded, replayed);
                 let [one, other] = &mut self.names;
-                (one.plain(recorded), other.plain(replayed))
+                let (recorded, mut replayed) = (one.plain(recorded), other.plain(replayed));
+                self.leave_out_said(&recorded, &mut replayed);
+                (recorded, replayed)
             }
             // The plugin was not there then: nothing to compare with.
             Told::Gave(_, None) => return,
@@ -100,6 +109,37 @@ impl Tally {
         if self.first.is_none() {
             let At { line, frame, pts } = at;
             self.first = Some(Difference { line, frame, pts, what, recorded, replayed });
+        }
+    }
+
+    /// An instance that goes on from a state says its own states once more, which the one in the trace had no need to.
+    fn leave_out_said(&mut self, recorded: &Value, replayed: &mut Value) {
+        if self.said.is_empty() {
+            return;
+        }
+        let names = |value: &Value| -> Vec<String> {
+            let states = value["states"].as_array().into_iter().flatten();
+            states.filter_map(|state| state["name"].as_str().map(str::to_owned)).collect()
+        };
+        let new = names(recorded);
+        if let Some(states) = replayed["states"].as_array_mut() {
+            states.retain(|state| {
+                let name = state["name"].as_str().unwrap_or_default();
+                let again =
+                    !new.iter().any(|known| known == name) && self.said.get(name) == Some(&state["value"]);
+                if again {
+                    self.said.remove(name);
+                }
+                !again
+            });
+        }
+        for name in new {
+            self.said.remove(&name);
+        }
+        if replayed["states"].as_array().is_some_and(Vec::is_empty)
+            && let Some(table) = replayed.as_object_mut()
+        {
+            table.remove("states");
         }
     }
 
@@ -253,5 +293,13 @@ mod tests {
         let mut tally = Tally::new("e".into());
         tally.take(At::default(), Told::Gave(&line(Vec::new()), Some(&one)));
         assert_eq!(tally.first.unwrap().what, "states");
+        // What was known when the trace began may be said once more, and only once.
+        let mut tally = Tally::new("e".into());
+        tally.take(At::default(), Told::Began(&[("count".to_owned(), json!(5))].into()));
+        let five = line(vec![state(json!(5))]);
+        tally.take(At::default(), Told::Gave(&five, Some(&line(Vec::new()))));
+        assert_eq!((tally.equal, tally.different), (1, 0), "{:?}", tally.first);
+        tally.take(At::default(), Told::Gave(&five, Some(&line(Vec::new()))));
+        assert_eq!((tally.equal, tally.different), (1, 1));
     }
 }

@@ -4,10 +4,12 @@
 //! it is compared, the instance begins, ends and is called exactly when the recorded one was, with the ids that that one was
 //! given; else one instance sees every frame.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, bail};
+use serde_json::Value;
 
 use super::Part;
 use super::read::Lines;
@@ -42,6 +44,8 @@ pub(super) struct At {
 /// What came of one call.
 #[derive(Debug)]
 pub(super) enum Told<'a> {
+    /// An instance begins, of which these states were known already.
+    Began(&'a BTreeMap<String, Value>),
     /// What the plugin gave, and what the recorded one did, where it ran.
     Gave(&'a GaveLine, Option<&'a GaveLine>),
     /// What it answered to a command, and what the recorded one did.
@@ -84,6 +88,7 @@ impl Replay<'_> {
                     if self.compare || !player.runs() {
                         self.start(player, Some(&started))
                             .with_context(|| format!("line {line} of the trace"))?;
+                        say(At { line, frame: None, pts: started.now }, Told::Began(&started.said));
                     }
                 }
                 Line::Step(StepLine::Gone { entry, .. }) if entry == self.part.entry && self.compare => {

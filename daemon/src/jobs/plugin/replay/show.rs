@@ -41,7 +41,7 @@ impl Printer {
                 };
                 self.line(at, "command", &json!({ "name": name, "answer": answer }), &text);
             }
-            Told::Absent => {}
+            Told::Began(_) | Told::Absent => {}
         }
     }
 

@@ -289,6 +289,7 @@ impl From<&Started> for StartedLine {
                 .state
                 .as_ref()
                 .map(|(version, bytes)| BlobLine { version: *version, hex: hex(bytes) }),
+            said: started.said.clone(),
         }
     }
 }
