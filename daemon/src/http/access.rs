@@ -43,6 +43,8 @@ pub(super) enum Refused {
     WrongToken,
     /// It is for another host.
     Host,
+    /// It names several (RFC 9112, 3.2).
+    Hosts,
 }
 
 impl Access {
@@ -81,6 +83,9 @@ impl Access {
     /// # Errors
     /// Why not.
     pub(super) fn check(&self, host: Option<&str>, headers: &HeaderMap) -> Result<(), Refused> {
+        if headers.get_all(header::HOST).iter().nth(1).is_some() {
+            return Err(Refused::Hosts);
+        }
         let Some(token) = &self.token else {
             let header = headers.get(header::HOST).and_then(|host| host.to_str().ok());
             return match host.or(header) {
