@@ -189,7 +189,10 @@ mod tests {
     fn what_is_missing_is_named_with_the_line_to_add() {
         let folder = folder();
         for (source, hint) in [
-            ("rtsp://u:${credential:cam4}@h/", "there is no credential \"cam4\"; put it into /etc/watchpost/credentials/cam4, or add LoadCredential=cam4:/"),
+            (
+                "rtsp://u:${credential:cam4}@h/",
+                "there is no credential \"cam4\"; put it into /etc/watchpost/credentials/cam4, or add LoadCredential=cam4:/",
+            ),
             ("rtsp://u:${credential:empty}@h/", "\"empty\" is empty"),
             ("rtsp://u:${credential:../x}@h/", "no name of a credential"),
             ("rtsp://u:${credential:cam3@h/", "closing brace"),

@@ -290,9 +290,7 @@ fn upgrade(appliance: &Appliance) {
 fn downgrade(appliance: &Appliance) {
     let _ = appliance.run("systemctl stop watchpost && cp /var/lib/watchpost/version /srv/version && sed -i 's/[0-9][0-9]*/999/' /var/lib/watchpost/version").ok();
     let _ = appliance
-        .run(
-            "apt-get install -q -y --allow-downgrades -o Dpkg::Options::=--force-confold /srv/watchpost.deb",
-        )
+        .run("apt-get install -q -y --allow-downgrades -o Dpkg::Options::=--force-confold /srv/watchpost.deb")
         .ok();
     let _ = appliance.run("systemctl start watchpost").failed();
     let said = journal(appliance, "newer");
