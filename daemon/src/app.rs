@@ -12,7 +12,9 @@ mod duties;
 mod handler;
 mod plugin_keys;
 mod plugin_list;
+mod refuse;
 mod reload;
+mod rtsp;
 mod status_line;
 mod web;
 
@@ -57,18 +59,16 @@ pub fn main(command: Command) -> anyhow::Result<()> {
             let (settings, missing) = read(&arguments.config)?;
             check::run(&settings, &missing)
         }
-        Command::Reload(arguments) => client::reload(&look_up(&arguments.config)?),
+        Command::Reload(arguments) => client::reload(&arguments.config),
         Command::Doctor(DoctorArgs { config, json }) => doctor(&config.config, json),
         Command::DoctorPart(arguments) => {
             doctor::part(&for_doctor(&arguments.config).0, &arguments);
             Ok(())
         }
-        Command::Status(StatusArgs { config, json }) => client::status(&look_up(&config.config)?, json),
-        Command::Enable(StreamArgs { config, stream }) => {
-            client::set_enabled(&look_up(&config.config)?, &stream, true)
-        }
+        Command::Status(StatusArgs { config, json }) => client::status(&config.config, json),
+        Command::Enable(StreamArgs { config, stream }) => client::set_enabled(&config.config, &stream, true),
         Command::Disable(StreamArgs { config, stream }) => {
-            client::set_enabled(&look_up(&config.config)?, &stream, false)
+            client::set_enabled(&config.config, &stream, false)
         }
         Command::Scene(SceneCommand::Export(arguments)) => crate::jobs::scene::run(&arguments),
         Command::Plugin(PluginCommand::List { config, long, json }) => {
@@ -78,17 +78,17 @@ pub fn main(command: Command) -> anyhow::Result<()> {
             crate::jobs::plugin::replay::run(&arguments, &load_or_default(None)?.limits)
         }
         Command::Plugin(PluginCommand::Enable { config, name }) => {
-            client::set_plugin_enabled(&load(&config.config)?, &name, true)
+            client::set_plugin_enabled(&config.config, &name, true)
         }
         Command::Plugin(PluginCommand::Disable { config, name }) => {
-            client::set_plugin_enabled(&load(&config.config)?, &name, false)
+            client::set_plugin_enabled(&config.config, &name, false)
         }
         Command::Plugin(PluginCommand::Check(arguments)) => {
             crate::jobs::plugin::check::run(&arguments, &crate::config::settings::Limits::default())
         }
         Command::Plugin(PluginCommand::New(arguments)) => crate::jobs::plugin::new::run(&arguments),
         Command::Plugin(PluginCommand::Command { config, target, name, arguments }) => {
-            client::command(&look_up(&config.config)?, &target, &name, &arguments)
+            client::command(&config.config, &target, &name, &arguments)
         }
         Command::Model(ModelCommand::Check { config, mut arguments }) => {
             let settings = load_or_default(config.as_deref())?;
@@ -146,9 +146,13 @@ fn only_prints(command: &Command) -> bool {
 /// mends; else 1.
 #[must_use]
 pub fn exit_code(error: &anyhow::Error) -> u8 {
+    use crate::control::Error;
     let newer = |cause: &StateError| matches!(cause, StateError::Newer { .. });
+    let daemon_says = |cause: &Error| matches!(cause, Error::Configuration(_));
     let for_good = |cause: &(dyn std::error::Error + 'static)| {
-        cause.is::<ConfigError>() || cause.downcast_ref().is_some_and(newer)
+        cause.is::<ConfigError>()
+            || cause.downcast_ref().is_some_and(newer)
+            || cause.downcast_ref().is_some_and(daemon_says)
     };
     if error.chain().any(for_good) { EX_CONFIG } else { 1 }
 }
@@ -159,10 +163,10 @@ fn run(arguments: &RunArgs) -> anyhow::Result<()> {
         let _ = RECORD.set(std::path::absolute(folder).context("--record")?);
     }
     let settings = load(&arguments.config.config)?;
-    let _logging = crate::service::logging::init(&settings.log.level)?;
+    let logging = crate::service::logging::init(&settings.log.level)?;
     let runtime = runtime()?;
-    let config = Some(arguments.config.config.clone());
-    let outcome = runtime.block_on(daemon::serve(settings, config, std::future::pending(), || {}));
+    let from = Some((arguments.config.config.clone(), logging));
+    let outcome = runtime.block_on(daemon::serve(settings, from, std::future::pending(), || {}));
     crate::service::logging::sum_up(true);
     // Who was told twice to stop does not wait for what hangs.
     runtime.shutdown_timeout(LEAVE);
@@ -189,7 +193,14 @@ fn for_doctor(file: &Path) -> (Settings, doctor::Given) {
 
 /// Reads the configuration for the service, with all of its credentials.
 fn load(file: &Path) -> anyhow::Result<Settings> {
-    let (settings, missing) = read(file)?;
+    let settings = load_again(file)?;
+    crate::infer::Runtime::look_in(settings.paths.state.join(crate::infer::RUNTIMES));
+    Ok(settings)
+}
+
+/// The same for a service that runs: nothing else is changed by it.
+fn load_again(file: &Path) -> anyhow::Result<Settings> {
+    let (settings, missing) = only_read(file)?;
     if !missing.is_empty() {
         return Err(ConfigError(missing)).context("the configuration is wrong");
     }
@@ -201,15 +212,21 @@ fn look_up(file: &Path) -> anyhow::Result<Settings> {
     read(file).map(|(settings, _)| settings)
 }
 
-/// Reads the configuration; the shipped plugins and models are added where the folders are left at their defaults.
+/// Reads the configuration; from here on ONNX Runtime is looked for where the daemon would.
 fn read(file: &Path) -> anyhow::Result<(Settings, Vec<Problem>)> {
+    let (settings, missing) = only_read(file)?;
+    crate::infer::Runtime::look_in(settings.paths.state.join(crate::infer::RUNTIMES));
+    Ok((settings, missing))
+}
+
+/// Reads the configuration; the shipped plugins and models are added where the folders are left at their defaults.
+fn only_read(file: &Path) -> anyhow::Result<(Settings, Vec<Problem>)> {
     let loaded = crate::config::load(file).context("the configuration is wrong")?;
     let mut settings = loaded.settings;
     shipped(&mut settings);
     if let Some(folder) = RECORD.get() {
         settings.record_into(folder);
     }
-    crate::infer::Runtime::look_in(settings.paths.state.join(crate::infer::RUNTIMES));
     Ok((settings, loaded.missing))
 }
 

@@ -36,13 +36,14 @@ pub enum Command {
     Demo(crate::jobs::demo::DemoArgs),
     /// Check the configuration, and load the models and plugins that it names.
     Check(ConfigArgs),
-    /// Make the running daemon read its configuration again.
+    /// Make the running daemon read its configuration again: what changed applies, a wrong one changes nothing.
     Reload(ConfigArgs),
     /// Say what this box can do and why not more: GPU, codecs, models, broker, sources, each tried, each with the fix.
     Doctor(DoctorArgs),
     /// Say what the running daemon and its streams are doing.
     Status(StatusArgs),
-    /// Turn a stream on until the next start of the daemon; one whose source was quarantined starts again.
+    /// Turn a stream on until the next start of the daemon, also one that the configuration has turned off; one whose source
+    /// was quarantined starts again.
     Enable(StreamArgs),
     /// Turn a stream off until the next start of the daemon.
     Disable(StreamArgs),

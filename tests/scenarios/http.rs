@@ -169,7 +169,7 @@ fn metrics_agree_with_promtool_and_with_our_own_rules() {
     let found = lint(text);
     assert!(found.is_empty(), "promtool: {found}");
     let known = [
-        "by", "camera", "code", "edge", "entry", "gpu", "instance", "lane", "le", "model", "output",
+        "by", "camera", "code", "edge", "entry", "gpu", "instance", "kind", "lane", "le", "model", "output",
         "plugin", "process", "route", "state", "stream", "version",
     ];
     let mut helped = std::collections::BTreeSet::new();

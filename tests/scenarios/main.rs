@@ -20,6 +20,7 @@ mod mqtt;
 mod outputs;
 mod plugins;
 mod record;
+mod reload;
 mod runtime;
 mod scenes;
 mod service;

@@ -6,4 +6,5 @@ mod delivery;
 mod embedded;
 mod login;
 mod messages;
+mod moved;
 mod support;

@@ -1,5 +1,6 @@
 //! Outputs, as others see them: RTSP, RTMP and MP4 read back by ffmpeg and GStreamer.
 
+mod moved;
 mod pattern;
 mod readers;
 

@@ -5,6 +5,7 @@ mod contained;
 mod dropin;
 mod files;
 mod life;
+mod limits;
 mod replay;
 mod sdk;
 

@@ -4,10 +4,13 @@
 //! that only the service is given are named, and not checked.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use anyhow::bail;
+use tempfile::TempDir;
 
 use super::plugin_keys;
+use crate::config::settings::Stream;
 use crate::config::{Problem, Settings};
 use crate::plugins::{Compiler, Host, HostOptions};
 use crate::telemetry::Registry;
@@ -35,18 +38,7 @@ pub(super) fn run(settings: &Settings, missing: &[Problem]) -> anyhow::Result<()
     }
     let page = settings.http.url().unwrap_or_else(|| "off".to_owned());
     say("status page".to_owned(), crate::http::check(&settings.http).map(|()| page));
-    // In a folder of its own: a daemon may be running on the configured one.
-    let state = tempfile::tempdir()?;
-    let mut paths = settings.paths.clone();
-    paths.state = state.path().to_owned();
-    paths.cache = state.path().join("cache");
-    let host = Host::new(HostOptions {
-        paths,
-        limits: settings.limits.clone(),
-        compiler: Compiler::own()?,
-        metrics: Registry::new(),
-        on_notice: None,
-    })?;
+    let (_folder, host) = offline(settings, None)?;
     let mut known = BTreeSet::new();
     for plugin in host.plugins() {
         known.insert(plugin.name.clone());
@@ -54,14 +46,7 @@ pub(super) fn run(settings: &Settings, missing: &[Problem]) -> anyhow::Result<()
         say(what, plugin.error.map_or_else(|| Ok(plugin.file.display().to_string()), Err));
     }
     for (name, stream) in &settings.streams {
-        let source = if stream.source.starts_with("scene:") {
-            crate::scene::SceneSpec::parse(&stream.source)
-                .map(|spec| spec.to_string())
-                .map_err(|e| e.to_string())
-        } else {
-            crate::ingest::Location::parse(&stream.source).map(|at| at.to_string()).map_err(|e| e.to_string())
-        };
-        say(format!("stream {name}"), source);
+        say(format!("stream {name}"), source(stream));
         for (entry, used) in &stream.plugins {
             let plugin = used.use_.as_deref().unwrap_or(entry);
             let result = if known.contains(plugin) {
@@ -84,4 +69,34 @@ pub(super) fn run(settings: &Settings, missing: &[Problem]) -> anyhow::Result<()
         bail!("{wrong} of the things above are wrong");
     }
     Ok(())
+}
+
+/// The plugins in the folders, loaded by a host of their own: a daemon may be running on the configured state. `cache`:
+/// where compiled code is kept; default: with the state, in the folder that is given too and goes with it.
+pub(super) fn offline(settings: &Settings, cache: Option<&Path>) -> anyhow::Result<(TempDir, Host)> {
+    let folder = tempfile::tempdir()?;
+    let mut paths = settings.paths.clone();
+    paths.state = folder.path().to_owned();
+    paths.cache = cache.map_or_else(|| folder.path().join("cache"), Path::to_owned);
+    let host = Host::new(HostOptions {
+        paths,
+        limits: settings.limits.clone(),
+        compiler: Compiler::own()?,
+        metrics: Registry::new(),
+        on_notice: None,
+    })?;
+    Ok((folder, host))
+}
+
+/// A stream's source, as it may be shown.
+///
+/// # Errors
+/// What is wrong with the address; whether anything answers there is not looked at.
+pub(super) fn source(stream: &Stream) -> Result<String, String> {
+    if stream.source.starts_with("scene:") {
+        return crate::scene::SceneSpec::parse(&stream.source)
+            .map(|spec| spec.to_string())
+            .map_err(|error| error.to_string());
+    }
+    crate::ingest::Location::parse(&stream.source).map(|at| at.to_string()).map_err(|error| error.to_string())
 }

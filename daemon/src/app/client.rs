@@ -3,25 +3,48 @@
 //! In: settings, which say where the socket is. Out: lines or JSON on standard output. Without a daemon there is an error
 //! that says how to look for it.
 
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
 use serde_json::{Value, json};
 
 use crate::config::Settings;
-use crate::control::{Client, socket};
+use crate::control::{Client, Error, socket};
 
 /// How long the command line waits for the daemon.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long it waits for a reload: models are loaded to try them, and outputs finalised.
+const RELOAD: Duration = Duration::from_secs(300);
 
 pub(super) fn ask(settings: &Settings, command: &str, arguments: Value) -> anyhow::Result<Value> {
     Ok(Client::connect(&socket(&settings.paths.run))?.call(command, arguments, PATIENCE)?)
 }
 
-/// `watchpost reload`.
-pub(super) fn reload(settings: &Settings) -> anyhow::Result<()> {
-    let applied = ask(settings, "reload", Value::Null)?;
-    for key in ["started", "restarted", "stopped", "untouched"] {
+/// The daemon that runs with a file, also where what is in the file by now is wrong or says that its socket is elsewhere.
+fn reach(file: &Path) -> anyhow::Result<Client> {
+    let settings = super::look_up(file);
+    let at = settings.as_ref().ok().map(|settings| socket(&settings.paths.run));
+    match (daemon_of(file, at.as_deref()), settings, at) {
+        (Some(daemon), _, _) => Ok(daemon),
+        // What is wrong with the file is of more use than that nobody reads it.
+        (None, Err(error), _) => Err(error),
+        (None, Ok(_), Some(at)) => Err(Client::connect(&at).err().unwrap_or(Error::NotRunning(at)).into()),
+        (None, Ok(_), None) => Err(anyhow::anyhow!("no daemon was found")),
+    }
+}
+
+/// Asks the daemon that runs with a file.
+fn ask_of(file: &Path, command: &str, arguments: Value) -> anyhow::Result<Value> {
+    Ok(reach(file)?.call(command, arguments, PATIENCE)?)
+}
+
+/// `watchpost reload`. The daemon itself judges the configuration; where it is wrong, it is asked all the same, so that
+/// its log and status say so, too.
+pub(super) fn reload(file: &Path) -> anyhow::Result<()> {
+    let applied = reach(file)?.call("reload", Value::Null, RELOAD)?;
+    for key in ["applied", "started", "restarted", "stopped", "untouched"] {
         let names: Vec<&str> =
             applied[key].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
         if !names.is_empty() {
@@ -31,21 +54,48 @@ pub(super) fn reload(settings: &Settings) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The daemon that was started from a file. It may listen elsewhere than the file says by now: then it is the one among
+/// those on this machine that says that the file is its own.
+fn daemon_of(file: &Path, at: Option<&Path>) -> Option<Client> {
+    let file = file.canonicalize().unwrap_or_else(|_| file.to_owned());
+    let mut first = at.and_then(|at| Client::connect(at).ok());
+    let is_its_own = |daemon: &mut Client| {
+        let says = daemon.call("config", Value::Null, PATIENCE).ok()?;
+        Some(says["file"].as_str().is_some_and(|its| Path::new(its) == file))
+    };
+    // One that does not say is of an earlier version: the socket was what counted.
+    if first.as_mut().is_some_and(|daemon| is_its_own(daemon).unwrap_or(true)) {
+        return first;
+    }
+    let mut others = sockets().into_iter().filter_map(|path| Client::connect(&path).ok());
+    others.find_map(|mut daemon| is_its_own(&mut daemon).unwrap_or(false).then_some(daemon)).or(first)
+}
+
+/// Every control socket on this machine: proc_net(5) lists sockets by their paths.
+fn sockets() -> Vec<PathBuf> {
+    let name = socket(Path::new("/"));
+    let list = std::fs::read_to_string("/proc/self/net/unix").unwrap_or_default();
+    let paths = list.lines().filter_map(|line| Some(&line[line.find('/')?..]));
+    let ours = paths.map(PathBuf::from).filter(|path| path.file_name() == name.file_name());
+    // Each connection has a line, too.
+    BTreeSet::from_iter(ours).into_iter().collect()
+}
+
 /// `watchpost enable` and `watchpost disable`.
-pub(super) fn set_enabled(settings: &Settings, stream: &str, enabled: bool) -> anyhow::Result<()> {
+pub(super) fn set_enabled(file: &Path, stream: &str, enabled: bool) -> anyhow::Result<()> {
     let command = if enabled { "enable" } else { "disable" };
-    ask(settings, command, json!({ "stream": stream })).map(drop)
+    ask_of(file, command, json!({ "stream": stream })).map(drop)
 }
 
 /// `watchpost plugin enable` and `watchpost plugin disable`.
-pub(super) fn set_plugin_enabled(settings: &Settings, plugin: &str, enabled: bool) -> anyhow::Result<()> {
+pub(super) fn set_plugin_enabled(file: &Path, plugin: &str, enabled: bool) -> anyhow::Result<()> {
     let command = if enabled { "enable" } else { "disable" };
-    ask(settings, command, json!({ "plugin": plugin })).map(drop)
+    ask_of(file, command, json!({ "plugin": plugin })).map(drop)
 }
 
 /// `watchpost status`.
-pub(super) fn status(settings: &Settings, as_json: bool) -> anyhow::Result<()> {
-    let status = ask(settings, "status", Value::Null)?;
+pub(super) fn status(file: &Path, as_json: bool) -> anyhow::Result<()> {
+    let status = ask_of(file, "status", Value::Null)?;
     if as_json {
         println!("{}", serde_json::to_string_pretty(&status)?);
         return Ok(());
@@ -60,6 +110,9 @@ pub(super) fn status(settings: &Settings, as_json: bool) -> anyhow::Result<()> {
     let mqtt = &status["mqtt"];
     print!("mqtt {} {}  {} events wait", text(&mqtt["broker"]), text(&mqtt["state"]), mqtt["pending"]);
     println!("{}", mqtt["error"].as_str().map(|error| format!("  ({error})")).unwrap_or_default());
+    if let Some(refused) = status["refused"].as_str() {
+        println!("the last reload was refused: {refused}");
+    }
     println!("{}", page_line(&status["http"]));
     gpu_lines(&status["gpu"]);
     if let Some(line) = record_line(&status["record"]) {
@@ -201,11 +254,11 @@ pub(super) fn micros(seconds: &Value) -> f64 {
 }
 
 /// `watchpost plugin command`.
-pub(super) fn command(settings: &Settings, target: &str, name: &str, arguments: &str) -> anyhow::Result<()> {
+pub(super) fn command(file: &Path, target: &str, name: &str, arguments: &str) -> anyhow::Result<()> {
     let (stream, entry) = target.split_once('/').context("expected STREAM/ENTRY, such as entrance/follow")?;
     let arguments: Value = serde_json::from_str(arguments).context("the arguments are no JSON")?;
     let request = json!({ "stream": stream, "entry": entry, "name": name, "arguments": arguments });
-    println!("{}", ask(settings, "command", request)?);
+    println!("{}", ask_of(file, "command", request)?);
     Ok(())
 }
 

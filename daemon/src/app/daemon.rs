@@ -5,7 +5,7 @@
 //! end; a state folder that cannot be used is.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -13,11 +13,12 @@ use tokio::sync::mpsc;
 
 use super::duties::Duties;
 use super::handler::Handler;
+use super::reload::Reloading;
+use super::rtsp::Rtsp;
 use super::web::{Pulse, Web, show_events};
 use crate::config::Settings;
 use crate::config::settings::LaneChoice;
 use crate::control::Server;
-use crate::encode::RtspServer;
 use crate::gpu::{Watch, probe};
 use crate::http::{Page, Server as PageServer};
 use crate::pipeline::Supervisor;
@@ -26,6 +27,7 @@ use crate::publish::messages::Timestamp;
 use crate::publish::{PublishHandle, PublishSettings, Publisher};
 use crate::record::{RecordHandle, Recorder};
 use crate::service::crash::Crashes;
+use crate::service::logging::Logging;
 use crate::service::{Notifier, Signal, Signals, Vitals, Watchdog};
 use crate::telemetry::Registry;
 use crate::telemetry::progress::{Progress, Who, Work};
@@ -42,11 +44,18 @@ pub(super) struct Core {
     pub(super) settings: Mutex<Settings>,
     /// The main file, where there is one to read again.
     pub(super) config: Option<PathBuf>,
+    /// Changes what is logged, where the daemon set that up.
+    pub(super) logging: Option<Logging>,
     pub(super) publish: PublishHandle,
+    /// Taken at the end, to be stopped.
+    pub(super) publisher: tokio::sync::Mutex<Option<Publisher>>,
     pub(super) host: Arc<Host>,
+    pub(super) rtsp: Rtsp,
     pub(super) supervisor: Supervisor,
     pub(super) crashes: Arc<Crashes>,
-    pub(super) gpus: Watch,
+    pub(super) gpus: RwLock<Watch>,
+    pub(super) registry: Registry,
+    pub(super) notifier: Notifier,
     pub(super) record: RecordHandle,
     pub(super) page: Page,
     pub(super) pulse: Pulse,
@@ -54,6 +63,7 @@ pub(super) struct Core {
     pub(super) since: Timestamp,
     /// Who has what in hand.
     pub(super) progress: Progress,
+    pub(super) reloading: Reloading,
 }
 
 impl Core {
@@ -61,16 +71,22 @@ impl Core {
     pub(super) fn settings(&self) -> Settings {
         self.settings.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
+
+    /// What is seen of the GPUs.
+    pub(super) fn gpus(&self) -> RwLockReadGuard<'_, Watch> {
+        self.gpus.read().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Runs the daemon until a signal, or until `until` is done. `ready` is called once, when every stream is up or known
-/// not to be.
+/// not to be. `from`: the file that the settings came from, and what is logged as they say; both can be changed by a
+/// reload.
 ///
 /// # Errors
 /// Where a folder, the outbox or the plugin engine cannot be used, or crashes cannot be remembered.
 pub(super) async fn serve(
     settings: Settings,
-    config: Option<PathBuf>,
+    from: Option<(PathBuf, Logging)>,
     until: impl Future<Output = ()>,
     ready: impl FnOnce(),
 ) -> anyhow::Result<()> {
@@ -88,40 +104,47 @@ pub(super) async fn serve(
     let (crashes, before) = Crashes::start(&settings.paths.state.join("crashes"))?;
     let crashes = Arc::new(crashes);
     crate::pipeline::announce(&before);
-    let box_ = settings.box_.name.clone();
-    let publishing = PublishSettings::new(&settings.mqtt, &box_, &settings.paths.state)?;
-    let mut publisher = Publisher::start(publishing, &registry, &tokio::runtime::Handle::current())?;
+    let mut publisher =
+        Publisher::start(publishing(&settings)?, &registry, &tokio::runtime::Handle::current())?;
     let page = Page::new(&settings.http, &settings.paths.state, &registry);
     show_events(&publisher.handle(), &page);
     let host = start_host(&settings, &registry, &publisher.handle()).await?;
     super::plugin_keys::say(&settings, &host);
-    let rtsp = start_rtsp(&settings);
+    let rtsp = Rtsp::start(&settings);
     let recorder = start_recorder(&settings, &registry, publisher.handle())?;
     let supervisor = Supervisor::new(
         &settings,
         Arc::clone(&host),
         publisher.handle(),
-        rtsp.as_ref().map(RtspServer::handle),
+        rtsp.handle(),
         registry.clone(),
         Arc::clone(&crashes),
         recorder.handle(),
     );
     let lane = supervisor.lane(&settings).map_err(|why| anyhow::anyhow!("accel.lane: {why}"))?;
     let gpus = watch_gpus(&settings, &registry)?;
+    let requests = publisher.requests();
+    let (config, logging) = from.unzip();
     let core = Arc::new(Core {
         settings: Mutex::new(settings.clone()),
         config,
+        logging,
         publish: publisher.handle(),
+        publisher: tokio::sync::Mutex::new(Some(publisher)),
         host,
+        rtsp,
         supervisor,
         crashes,
-        gpus,
+        gpus: RwLock::new(gpus),
+        notifier,
         record: recorder.handle(),
         page: page.clone(),
         pulse: Pulse::new(),
         vitals: Arc::new(Vitals::new(&registry, settings.paths.state.clone())),
+        registry,
         since: Timestamp::now(),
         progress,
+        reloading: Reloading::new(lane),
     });
     let handler = Arc::new(Handler(Arc::clone(&core)));
     let control = Server::start(
@@ -129,16 +152,15 @@ pub(super) async fn serve(
         handler,
         &tokio::runtime::Handle::current(),
     )?;
-    let requests = publisher.requests();
     core.supervisor.apply(&settings);
     // Not before there are streams: a box without any would be taken for one that is ready.
     let web = PageServer::start(&page, Arc::new(Web(Arc::clone(&core))), &tokio::runtime::Handle::current());
 
-    let duties = Duties::new(Arc::clone(&core), notifier.clone(), turns.clone(), lane, ready);
+    let duties = Duties::new(Arc::clone(&core), core.notifier.clone(), turns.clone(), ready);
     let lost = work(&core, duties, requests, &mut signals, until).await;
 
     // In reverse: nothing new is asked for, streams end and finalise, then what they spoke through.
-    notifier.stopping();
+    core.notifier.stopping();
     // It waits for the others now, each of which is watched for itself.
     turns.end();
     tracing::info!("stopping");
@@ -149,23 +171,31 @@ pub(super) async fn serve(
         stopping.supervisor.stop();
         // What the streams left is finished before the broker is left.
         recorder.stop();
-        if let Some(rtsp) = rtsp {
-            rtsp.stop();
-        }
-        stopping.gpus.stop();
+        stopping.rtsp.stop();
+        stopping.gpus().stop();
     });
     // A second signal does not wait for outputs that hang.
     tokio::select! {
         stopped = stopped => stopped.context("stopping the streams")?,
         () = again(&mut signals) => tracing::warn!("told again to stop: not waiting for streams any longer"),
     }
-    publisher.stop(FLUSH).await;
+    if let Some(publisher) = core.publisher.lock().await.take() {
+        publisher.stop(FLUSH).await;
+    }
     tracing::info!("stopped");
     match lost {
         // The service manager starts a new process, which can use the GPU again.
         Some(error) => Err(anyhow::anyhow!("{error}; only a new start helps")),
         None => Ok(()),
     }
+}
+
+/// What the publisher needs of the settings.
+///
+/// # Errors
+/// Where they cannot be used.
+pub(super) fn publishing(settings: &Settings) -> Result<PublishSettings, crate::publish::Error> {
+    PublishSettings::new(&settings.mqtt, &settings.box_.name, &settings.paths.state)
 }
 
 /// Waits for a second signal to stop.
@@ -197,6 +227,7 @@ async fn work<R: FnOnce()>(
             () = &mut until => return None,
             _ = duty.tick() => {
                 duties.see_to();
+                core.rtsp.see_to();
                 if let Some(error) = lost.look(&core.supervisor) {
                     return Some(error);
                 }
@@ -247,10 +278,15 @@ fn prepare(settings: &Settings) -> anyhow::Result<()> {
     Ok(crate::service::state::claim(&paths.state)?)
 }
 
-/// The GPUs' figures for telemetry and status; not where the configuration leaves the GPU alone.
-fn watch_gpus(settings: &Settings, registry: &Registry) -> anyhow::Result<Watch> {
+/// Whether the configuration leaves the GPU alone.
+pub(super) fn without_gpu(settings: &Settings) -> bool {
     let own = settings.streams.values().filter_map(|stream| stream.lane);
-    if own.chain([settings.accel.lane]).all(|lane| lane == LaneChoice::Cpu) {
+    own.chain([settings.accel.lane]).all(|lane| lane == LaneChoice::Cpu)
+}
+
+/// The GPUs' figures for telemetry and status; not where the configuration leaves the GPU alone.
+pub(super) fn watch_gpus(settings: &Settings, registry: &Registry) -> anyhow::Result<Watch> {
+    if without_gpu(settings) {
         return Ok(Watch::off("accel.lane = \"cpu\": the GPU is left alone"));
     }
     // As CUDA counts them, which is what the configuration's indices mean.
@@ -292,20 +328,4 @@ fn start_recorder(
 ) -> anyhow::Result<Recorder> {
     let show = Box::new(move |stream: &str, jpeg: &[u8]| publish.snapshot(stream, jpeg));
     Recorder::start(settings, registry, show).context("no thread to record with")
-}
-
-/// The RTSP server, where an output wants it. One that cannot listen fails those outputs, not the daemon.
-fn start_rtsp(settings: &Settings) -> Option<RtspServer> {
-    let wanted =
-        settings.streams.values().any(|stream| stream.outputs.values().any(|out| out.serve.is_some()));
-    if !wanted {
-        return None;
-    }
-    match RtspServer::start(&settings.rtsp.address, settings.rtsp.port) {
-        Ok(server) => Some(server),
-        Err(error) => {
-            tracing::error!(%error, "outputs cannot be served over RTSP");
-            None
-        }
-    }
 }

@@ -35,7 +35,6 @@ pub(super) struct Duties<R> {
     notifier: Notifier,
     /// The control loop's, which looks after its duties here: each turn of it is progress.
     turns: Pulse,
-    lane: String,
     started: Instant,
     ready: Option<R>,
     /// Whether the cache of engines still has to be looked through.
@@ -49,14 +48,13 @@ pub(super) struct Duties<R> {
 }
 
 impl<R: FnOnce()> Duties<R> {
-    pub(super) fn new(core: Arc<Core>, notifier: Notifier, turns: Pulse, lane: String, ready: R) -> Self {
+    pub(super) fn new(core: Arc<Core>, notifier: Notifier, turns: Pulse, ready: R) -> Self {
         Self {
             // Not by a trial, which knows nothing of the box's models.
             prune: core.config.is_some(),
             core,
             notifier,
             turns,
-            lane,
             started: Instant::now(),
             ready: Some(ready),
             extended: None,
@@ -100,6 +98,7 @@ impl<R: FnOnce()> Duties<R> {
                 Start::Over => {
                     tracing::info!(streams = streams.len(), running, "ready");
                     self.notifier.ready();
+                    self.core.is_ready();
                     if let Some(ready) = self.ready.take() {
                         ready();
                     }
@@ -112,7 +111,11 @@ impl<R: FnOnce()> Duties<R> {
             let settings = self.core.settings();
             self.spawn(move || prune_engines(&settings));
         }
-        self.status_line(status_line(&streams, &models, &self.core.publish.status(), Timestamp::now()));
+        let mut line = status_line(&streams, &models, &self.core.publish.status(), Timestamp::now());
+        if let Some(refused) = self.core.refused() {
+            line += &format!("; the last reload was refused: {refused}");
+        }
+        self.status_line(line);
         crate::service::logging::sum_up(false);
         self.core.crashes.see_to();
         self.box_status(streams.keys().cloned().collect(), models);
@@ -139,15 +142,16 @@ impl<R: FnOnce()> Duties<R> {
     fn box_status(&self, streams: Vec<String>, models: Vec<ModelStatus>) {
         let plugins = self.core.host.plugins();
         let record = self.core.record.status();
-        let problems = plugins
+        let mut problems: Vec<String> = plugins
             .iter()
             .filter_map(|plugin| Some(format!("{}: {}", plugin.file.display(), plugin.error.as_ref()?)))
             .chain(record.error.as_ref().map(|error| format!("nothing is recorded: {error}")))
             .collect();
+        problems.extend(self.core.refused().map(|refused| format!("the last reload was refused: {refused}")));
         self.core.publish.box_status(BoxStatus {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             since: self.core.since,
-            lane: self.lane.clone(),
+            lane: self.core.lane(),
             streams,
             plugins: plugins.into_iter().map(|plugin| plugin.name).collect(),
             models,

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::daemon::Core;
 use super::reload::apply;
-use crate::control::{Answer, ControlRequest};
+use crate::control::{Answer, ControlRequest, Refusal};
 use crate::publish::messages::Timestamp;
 use crate::publish::{Action, Request, Target};
 use crate::telemetry::progress::{Who, Work};
@@ -27,14 +27,15 @@ impl crate::control::Handler for Handler {
             pulse.begin(Work::Answer);
             let answered = tokio::task::spawn_blocking(move || {
                 let _until_done = pulse;
-                answer_control(&core, &request).map_err(|error| secrets::scrub(&error).into_owned())
+                answer_control(&core, &request)
+                    .map_err(|no| Refusal { text: secrets::scrub(&no.text).into_owned(), ..no })
             });
-            answered.await.map_err(|error| format!("internal error: {error}"))?
+            answered.await.map_err(|error| Refusal::from(format!("internal error: {error}")))?
         })
     }
 }
 
-fn answer_control(core: &Core, request: &ControlRequest) -> Result<Value, String> {
+fn answer_control(core: &Core, request: &ControlRequest) -> Result<Value, Refusal> {
     let text = |key: &str| {
         request.arguments[key]
             .as_str()
@@ -43,23 +44,30 @@ fn answer_control(core: &Core, request: &ControlRequest) -> Result<Value, String
     };
     match request.command.as_str() {
         "status" => Ok(status_of(core)),
-        "reload" => apply(core).map(|applied| json!(applied)),
+        "reload" => apply(core)
+            .map(|applied| json!(applied))
+            .map_err(|refused| Refusal { text: refused.text, configuration: refused.wrong }),
+        // How the command line finds the daemon whose configuration has moved its socket.
+        "config" => Ok(json!({ "file": core.config.as_ref().and_then(|file| file.canonicalize().ok()) })),
         "plugins" => Ok(super::plugin_list::of_daemon(&core.settings(), &core.host)),
-        "command" => core.supervisor.command(
+        "command" => Ok(core.supervisor.command(
             &text("stream")?,
             &text("entry")?,
             &text("name")?,
             request.arguments["arguments"].clone(),
-        ),
+        )?),
         "enable" | "disable" if request.arguments.get("plugin").is_some() => {
-            core.host.set_enabled(&text("plugin")?, request.command == "enable").map(|()| Value::Null)
+            core.host.set_enabled(&text("plugin")?, request.command == "enable")?;
+            Ok(Value::Null)
         }
         "enable" | "disable" => {
-            core.supervisor.set_enabled(&text("stream")?, request.command == "enable").map(|()| Value::Null)
+            core.supervisor.set_enabled(&text("stream")?, request.command == "enable")?;
+            Ok(Value::Null)
         }
         other => Err(format!(
-            "unknown command \"{other}\"; known: status, reload, plugins, command, enable, disable"
-        )),
+            "unknown command \"{other}\"; known: status, reload, config, plugins, command, enable, disable"
+        )
+        .into()),
     }
 }
 
@@ -76,9 +84,11 @@ pub(super) fn status_of(core: &Core) -> Value {
         "version": env!("CARGO_PKG_VERSION"),
         "box": core.settings().box_.name,
         "since": core.since,
+        // Why the configuration on disk is not the one in force.
+        "refused": core.refused(),
         "mqtt": core.publish.status(),
         "http": core.page.status(),
-        "gpu": core.gpus.seen(),
+        "gpu": core.gpus().seen(),
         "record": core.record.status(),
         "models": models.collect::<Vec<_>>(),
         "streams": core.supervisor.report(),
@@ -102,7 +112,7 @@ pub(super) fn answer(core: &Core, request: Request) {
             every_instance(core, &plugin, &command, &arguments)
         }
         (Target::Box, Action::Command { command, .. }) if command == "reload" => {
-            apply(core).map(|applied| json!(applied))
+            apply(core).map(|applied| json!(applied)).map_err(|refused| refused.text)
         }
         (Target::Box, Action::Command { command, .. }) if command == "status" => Ok(status_of(core)),
         (Target::Box, Action::Command { command, .. }) => {

@@ -79,6 +79,12 @@ impl Check {
                 "credentials do not belong in the address; use mqtt.username and mqtt.password_file",
             );
         }
+        if mqtt.password_file.is_some() && mqtt.username.is_none() {
+            self.bad(
+                "mqtt.password_file",
+                "a broker takes a password only with a name; set mqtt.username too",
+            );
+        }
         if mqtt.url == "embedded" && mqtt.listen.parse::<std::net::SocketAddr>().is_err() {
             self.bad("mqtt.listen", format!("\"{}\" is no address; expected IP:PORT", mqtt.listen));
         }

@@ -60,7 +60,10 @@ impl Client {
             serde_json::from_slice(&answer).map_err(|error| problem(error.to_string()))?;
         match response {
             Response { ok: true, result, .. } => Ok(result),
-            Response { error, .. } => Err(Error::Answer(error.unwrap_or_else(|| "it failed".into()))),
+            Response { error, configuration, .. } => {
+                let text = error.unwrap_or_else(|| "it failed".into());
+                Err(if configuration { Error::Configuration(text) } else { Error::Answer(text) })
+            }
         }
     }
 }

@@ -13,7 +13,7 @@ mod server;
 use std::path::{Path, PathBuf};
 
 pub use client::Client;
-pub use protocol::ControlRequest;
+pub use protocol::{ControlRequest, Refusal};
 pub use server::{Answer, Handler, Server};
 
 /// Where the socket is, below `paths.run`.
@@ -71,6 +71,9 @@ pub enum Error {
     /// The daemon says no.
     #[error("{0}")]
     Answer(String),
+    /// The daemon says that its configuration is wrong.
+    #[error("{0}")]
+    Configuration(String),
 }
 
 #[cfg(test)]

@@ -19,6 +19,21 @@ pub struct ControlRequest {
     pub arguments: Value,
 }
 
+/// Why the daemon says no, for a person to read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// What is wrong.
+    pub text: String,
+    /// The configuration is what is wrong.
+    pub configuration: bool,
+}
+
+impl From<String> for Refusal {
+    fn from(text: String) -> Self {
+        Self { text, configuration: false }
+    }
+}
+
 /// What the daemon answers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Response {
@@ -27,13 +42,18 @@ pub(super) struct Response {
     pub result: Value,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// Where it failed: the configuration is what is wrong.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub configuration: bool,
 }
 
-impl From<Result<Value, String>> for Response {
-    fn from(answer: Result<Value, String>) -> Self {
+impl From<Result<Value, Refusal>> for Response {
+    fn from(answer: Result<Value, Refusal>) -> Self {
         match answer {
-            Ok(result) => Self { ok: true, result, error: None },
-            Err(error) => Self { ok: false, result: Value::Null, error: Some(error) },
+            Ok(result) => Self { ok: true, result, error: None, configuration: false },
+            Err(Refusal { text, configuration }) => {
+                Self { ok: false, result: Value::Null, error: Some(text), configuration }
+            }
         }
     }
 }

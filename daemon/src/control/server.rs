@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::Error;
-use super::protocol::{ControlRequest, LONGEST, Response};
+use super::protocol::{ControlRequest, LONGEST, Refusal, Response};
 
 /// Clients at one time.
 const CLIENTS: usize = 32;
@@ -28,7 +28,7 @@ const CLIENTS: usize = 32;
 const SILENCE: Duration = Duration::from_secs(60);
 
 /// The answer to a request: a result as JSON, or what went wrong, for a person to read.
-pub type Answer<'a> = Pin<Box<dyn Future<Output = Result<Value, String>> + Send + 'a>>;
+pub type Answer<'a> = Pin<Box<dyn Future<Output = Result<Value, Refusal>> + Send + 'a>>;
 
 /// Answers requests.
 pub trait Handler: Send + Sync + 'static {
@@ -127,7 +127,7 @@ async fn serve(stream: UnixStream, handler: Arc<dyn Handler>) {
             Ok(_) => return,
             Err(error) => {
                 let expected = r#"expected {"command":"NAME","arguments":{...}} in one line"#;
-                Err(format!("the request cannot be read: {error}; {expected}")).into()
+                Err(format!("the request cannot be read: {error}; {expected}").into()).into()
             }
         };
         let mut bytes = serde_json::to_vec(&response).unwrap_or_default();

@@ -18,7 +18,8 @@ impl Handler for Echo {
             match request.command.as_str() {
                 "echo" => Ok(request.arguments),
                 "hang" => std::future::pending().await,
-                other => Err(format!("no command {other}")),
+                "reload" => Err(Refusal { text: "x.toml:3: wrong".into(), configuration: true }),
+                other => Err(format!("no command {other}").into()),
             }
         })
     }
@@ -43,6 +44,8 @@ fn requests_are_answered_in_order_on_one_connection() {
     assert_eq!(client.call("echo", Value::Null, LONG).unwrap(), Value::Null);
     let error = client.call("fly", Value::Null, LONG).unwrap_err();
     assert_eq!(error.to_string(), "no command fly");
+    let error = client.call("reload", Value::Null, LONG).unwrap_err();
+    assert!(matches!(error, Error::Configuration(text) if text == "x.toml:3: wrong"));
 
     let mut raw = std::os::unix::net::UnixStream::connect(&path).unwrap();
     raw.write_all(b"status\n").unwrap();

@@ -3,19 +3,20 @@
 //!
 //! In: NV12 or I420 pictures of one output, in order, with their stream time, in host memory or a GPU's. Out: a stream or a file, and an
 //! [`OutputStatus`]. Each output owns a worker thread with its GStreamer pipeline ([`VideoOut`]); the daemon
-//! owns one [`RtspServer`]. An output that fails tries again by itself, ever more slowly, and meanwhile drops
+//! owns one [`RtspServer`], which may listen elsewhere from one moment to the next. An output that fails tries again by itself, ever more slowly, and meanwhile drops
 //! pictures; it never holds its stream up. Only a file written from a file (`realtime = false`) makes the
 //! stream wait, since then no frame may be lost.
 //!
 //! The way of a picture: `inbox` (bounded, drops the oldest) → `worker` (states, retries) → `session` (the
 //! pipeline: `feed` wraps the picture without a copy, `encoder`, the sink) → for RTSP `mount` (one encoder, any
-//! number of viewers) and `rtsp` (the server).
+//! number of viewers), `rtsp` (the server) and `listener` (its address).
 
 mod cuda;
 mod encoder;
 mod feed;
 mod inbox;
 mod input;
+mod listener;
 mod mount;
 mod rtsp;
 mod session;

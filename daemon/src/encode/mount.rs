@@ -122,6 +122,16 @@ impl Mount {
         }
     }
 
+    /// The server moves: what is being watched ends there, and nobody watches.
+    pub(super) fn cut(&self) {
+        self.close();
+        let mut inside = self.lock();
+        inside.feeds.clear();
+        inside.viewers.clear();
+        drop(inside);
+        self.inbox.tell(|inside| inside.watched = false);
+    }
+
     /// No more video: what is being watched ends.
     pub(super) fn close(&self) {
         for feed in &self.lock().feeds {

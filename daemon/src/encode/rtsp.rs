@@ -1,30 +1,25 @@
 //! The RTSP server inside the daemon: outputs that viewers pull.
 //!
-//! In: an address; mounts of outputs. Out: RTSP over TCP and UDP. The app owns the [`RtspServer`], which owns a
-//! thread with a GLib main loop; outputs hold [`RtspHandle`]s. Each viewer is served by a thread of its own
-//! (GStreamer's pool), so that one that waits or stalls delays no other; one that does not read is dropped by
-//! the server after some seconds. An address that cannot be listened on is an error at start.
+//! In: an address, which may change; mounts of outputs. Out: RTSP over TCP and UDP. The app owns the [`RtspServer`];
+//! outputs hold [`RtspHandle`]s, whether it listens or not: their mounts are served wherever it listens next. Each
+//! viewer is served by a thread of its own (GStreamer's pool), so that one that waits or stalls delays no other; one that
+//! does not read is dropped by the server after some seconds. An address that cannot be listened on is an error of
+//! [`RtspServer::listen`], after which it listens where it did before.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
 
 use gstreamer as gst;
-use gstreamer::{glib, prelude::*};
+use gstreamer::prelude::*;
 use gstreamer_app as gst_app;
 use gstreamer_rtsp::{RTSPLowerTrans, RTSPStatusCode};
 use gstreamer_rtsp_server as server;
 use gstreamer_rtsp_server::prelude::*;
 
 use super::EncodeError;
+use super::listener::Listener;
 use super::mount::Mount;
 use super::spec::VideoCodec;
-
-/// Viewers at once, over all outputs.
-const SESSIONS: u32 = 256;
-
-/// Seconds between looks for viewers that have vanished.
-const CLEANUP: u32 = 2;
 
 /// What a viewer's media is made of; the source is filled by the mount. Old units go first where a media does
 /// not take them, as between DESCRIBE and PLAY.
@@ -36,18 +31,28 @@ fn launch(codec: VideoCodec) -> String {
     )
 }
 
+/// What is served, by path.
+#[derive(Default)]
+pub(super) struct Mounts(Mutex<HashMap<String, (Arc<Mount>, VideoCodec)>>);
+
+#[derive(Default)]
 struct Shared {
-    server: server::RTSPServer,
-    mounts: Mutex<HashMap<String, Arc<Mount>>>,
-    address: String,
-    port: u16,
+    mounts: Arc<Mounts>,
+    place: Mutex<Place>,
 }
 
-/// The running server; stops when dropped.
+/// Where it listens. Locked before the mounts, never while they are.
+#[derive(Default)]
+struct Place {
+    listener: Option<Listener>,
+    /// Why it does not listen.
+    problem: Option<String>,
+}
+
+/// The server; stops when dropped.
+#[derive(Default)]
 pub struct RtspServer {
     shared: Arc<Shared>,
-    main_loop: glib::MainLoop,
-    thread: Option<JoinHandle<()>>,
 }
 
 /// A way to the server for outputs; cheap to clone.
@@ -55,58 +60,84 @@ pub struct RtspServer {
 pub struct RtspHandle(Arc<Shared>);
 
 impl RtspServer {
+    /// One that does not listen yet.
+    #[must_use]
+    pub fn idle() -> Self {
+        Self::default()
+    }
+
     /// Listens on an address; port 0 takes a free one, see [`RtspServer::port`].
     ///
     /// # Errors
     /// Where GStreamer does not start, or the address cannot be listened on.
     pub fn start(address: &str, port: u16) -> Result<Self, EncodeError> {
-        gst::init()?;
-        let server = server::RTSPServer::new();
-        server.set_address(address);
-        server.set_service(&port.to_string());
-        let threads = server::RTSPThreadPool::new();
-        threads.set_max_threads(-1);
-        server.set_thread_pool(Some(&threads));
-        let sessions = server::RTSPSessionPool::new();
-        sessions.set_max_sessions(SESSIONS);
-        server.set_session_pool(Some(&sessions));
-        let context = glib::MainContext::new();
-        let main_loop = glib::MainLoop::new(Some(&context), false);
-        if server.attach(Some(&context)).is_err() {
-            return Err(EncodeError::Listen {
-                address: format!("{address}:{port}"),
-                reason: reason(address, port),
-            });
-        }
-        let port = u16::try_from(server.bound_port()).unwrap_or(port);
-        let shared = Arc::new(Shared { server, mounts: Mutex::default(), address: address.into(), port });
-        let weak = Arc::downgrade(&shared);
-        shared.server.connect_client_connected(move |_, client| {
-            if let Some(shared) = weak.upgrade() {
-                shared.connected(client);
-            }
-        });
-        let cleanup = glib::timeout_source_new_seconds(CLEANUP, None, glib::Priority::LOW, move || {
-            sessions.cleanup();
-            glib::ControlFlow::Continue
-        });
-        cleanup.attach(Some(&context));
-        let running = main_loop.clone();
-        let thread = std::thread::Builder::new()
-            .name("rtsp-server".into())
-            .spawn(move || {
-                // The context is this thread's own; nobody else acquires it.
-                let _ = context.with_thread_default(|| running.run());
-                cleanup.destroy();
-            })
-            .map_err(|reason| EncodeError::Thread { name: "the RTSP server".into(), reason })?;
-        Ok(Self { shared, main_loop, thread: Some(thread) })
+        let server = Self::idle();
+        server.listen(address, port)?;
+        Ok(server)
     }
 
-    /// The port it listens on.
+    /// Listens on this address from now on, and no longer where it did: viewers there are sent away, mounts stay.
+    ///
+    /// # Errors
+    /// Where GStreamer does not start, or the address cannot be listened on: then it listens where it did before.
+    pub fn listen(&self, address: &str, port: u16) -> Result<(), EncodeError> {
+        let mut place = self.shared.place();
+        if place.listener.as_ref().is_some_and(|old| old.is(address, port)) {
+            return Ok(());
+        }
+        let mounts = &self.shared.mounts;
+        let next = match Listener::start(address, port, mounts) {
+            // The old address may be a part of the new one, and in its way.
+            Err(EncodeError::Listen { .. })
+                if place.listener.as_ref().is_some_and(|old| old.port() == port) =>
+            {
+                let old = place.listener.take().map(|old| old.end(mounts));
+                Listener::start(address, port, mounts).map_err(|error| (error, old))
+            }
+            other => other.map_err(|error| (error, None)),
+        };
+        match next {
+            Ok(next) => {
+                if let Some(old) = place.listener.take() {
+                    old.end(mounts);
+                }
+                // Only now: what is watched on the old one was cut.
+                next.serve(mounts);
+                (place.listener, place.problem) = (Some(next), None);
+                Ok(())
+            }
+            Err((error, old)) => {
+                if let Some(Ok(back)) = old.map(|(address, port)| Listener::start(&address, port, mounts)) {
+                    back.serve(mounts);
+                    place.listener = Some(back);
+                }
+                if place.listener.is_none() {
+                    place.problem = Some(error.to_string());
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Listens nowhere: viewers are sent away, mounts stay. `problem`: what outputs say then.
+    pub fn silence(&self, problem: Option<String>) {
+        let mut place = self.shared.place();
+        if let Some(old) = place.listener.take() {
+            old.end(&self.shared.mounts);
+        }
+        place.problem = problem;
+    }
+
+    /// Whether it listens.
+    #[must_use]
+    pub fn listens(&self) -> bool {
+        self.shared.place().listener.is_some()
+    }
+
+    /// The port it listens on; 0 where it does not.
     #[must_use]
     pub fn port(&self) -> u16 {
-        self.shared.port
+        self.shared.place().listener.as_ref().map_or(0, Listener::port)
     }
 
     /// A way to it, for [`super::Target::Rtsp`].
@@ -116,23 +147,13 @@ impl RtspServer {
     }
 
     /// Sends all viewers away, stops listening and joins the thread.
-    pub fn stop(mut self) {
+    pub fn stop(self) {
         self.end();
     }
 
-    fn end(&mut self) {
-        let Some(thread) = self.thread.take() else { return };
-        let paths: Vec<_> = self.shared.lock().keys().cloned().collect();
-        for path in paths {
-            self.shared.remove(&path);
-        }
-        self.shared.server.client_filter(Some(&mut |_, _| server::RTSPFilterResult::Remove));
-        // A loop that has not begun to run would not notice an earlier quit: quit from inside it.
-        let quit = self.main_loop.clone();
-        self.main_loop.context().invoke(move || quit.quit());
-        if thread.join().is_err() {
-            tracing::error!("the RTSP server's thread panicked");
-        }
+    fn end(&self) {
+        self.silence(None);
+        self.shared.mounts.lock().clear();
     }
 }
 
@@ -143,76 +164,83 @@ impl Drop for RtspServer {
 }
 
 impl RtspHandle {
-    /// The address of a mount, for viewers on this box or, with a wildcard address, by its loopback name.
+    /// The address of a mount, for viewers on this box or, with a wildcard address, by its loopback name; only its path
+    /// where the server does not listen.
     #[must_use]
     pub fn url(&self, mount: &str) -> String {
-        let address = match self.0.address.as_str() {
+        let place = self.0.place();
+        let Some(listener) = &place.listener else { return format!("/{mount}") };
+        let address = match listener.address() {
             "0.0.0.0" | "::" => "127.0.0.1".to_owned(),
             other if other.contains(':') => format!("[{other}]"),
             other => other.to_owned(),
         };
-        format!("rtsp://{address}:{}/{mount}", self.0.port)
+        format!("rtsp://{address}:{}/{mount}", listener.port())
+    }
+
+    /// Why nobody can watch.
+    #[must_use]
+    pub fn problem(&self) -> Option<String> {
+        self.0.place().problem.clone()
     }
 
     /// Serves a mount under `/path`; false where the path is taken.
     pub(super) fn add(&self, path: &str, mount: &Arc<Mount>, codec: VideoCodec) -> bool {
-        let mut mounts = self.0.lock();
+        let place = self.0.place();
+        let mut mounts = self.0.mounts.lock();
         if mounts.contains_key(path) {
             return false;
         }
-        mounts.insert(path.into(), Arc::clone(mount));
+        mounts.insert(path.into(), (Arc::clone(mount), codec));
         drop(mounts);
-        let factory = server::RTSPMediaFactory::new();
-        factory.set_launch(&launch(codec));
-        factory.set_shared(true);
-        factory.set_eos_shutdown(false);
-        factory.set_protocols(RTSPLowerTrans::UDP | RTSPLowerTrans::TCP);
-        let mount = Arc::downgrade(mount);
-        factory.connect_media_configure(move |_, media| {
-            let bin = media.element().downcast::<gst::Bin>().ok();
-            let source =
-                bin.and_then(|bin| bin.by_name("feed")).and_then(|it| it.downcast::<gst_app::AppSrc>().ok());
-            let (Some(mount), Some(source)) = (mount.upgrade(), source) else { return };
-            mount.add(source.clone());
-            let mount = Arc::downgrade(&mount);
-            let source = source.downgrade();
-            media.connect_unprepared(move |_| {
-                if let (Some(mount), Some(source)) = (mount.upgrade(), source.upgrade()) {
-                    mount.remove(&source);
-                }
-            });
-        });
-        if let Some(points) = self.0.server.mount_points() {
-            points.add_factory(&format!("/{path}"), factory);
+        if let Some(listener) = &place.listener {
+            listener.add(path, factory(mount, codec));
         }
         true
     }
 
     /// Stops serving a mount; its viewers are sent away.
     pub(super) fn remove(&self, path: &str) {
-        self.0.remove(path);
+        let place = self.0.place();
+        let Some((mount, _)) = self.0.mounts.lock().remove(path) else { return };
+        if let Some(listener) = &place.listener {
+            listener.remove(path);
+        }
+        mount.close();
+        if let Some(listener) = &place.listener {
+            listener.send_away(&mount.viewers());
+        }
     }
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<Mount>>> {
-        self.mounts.lock().unwrap_or_else(PoisonError::into_inner)
+    fn place(&self) -> MutexGuard<'_, Place> {
+        self.place.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Mounts {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, (Arc<Mount>, VideoCodec)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn remove(&self, path: &str) {
-        let Some(mount) = self.lock().remove(path) else { return };
-        if let Some(points) = self.server.mount_points() {
-            points.remove_factory(&format!("/{path}"));
+    /// What makes the medias of each, by path.
+    pub(super) fn factories(&self) -> Vec<(String, server::RTSPMediaFactory)> {
+        self.lock().iter().map(|(path, (mount, codec))| (path.clone(), factory(mount, *codec))).collect()
+    }
+
+    /// Ends what is watched of each; the next viewer starts anew.
+    pub(super) fn cut(&self) {
+        for (mount, _) in self.lock().values() {
+            mount.cut();
         }
-        mount.close();
-        let viewers = mount.viewers();
-        self.server.client_filter(Some(&mut |_, client| {
-            if viewers.contains(&identity(client)) {
-                server::RTSPFilterResult::Remove
-            } else {
-                server::RTSPFilterResult::Keep
-            }
-        }));
+    }
+
+    /// A client has gone.
+    fn left(&self, client: &server::RTSPClient) {
+        for (mount, _) in self.lock().values() {
+            mount.leave(identity(client));
+        }
     }
 
     /// The mount that a request is about.
@@ -220,14 +248,14 @@ impl Shared {
         let url = context.uri()?.request_uri();
         let path = url.split_once("://")?.1.split_once('/')?.1;
         let path = path.split('?').next()?.trim_end_matches('/');
-        self.lock().get(path).cloned()
+        self.lock().get(path).map(|(mount, _)| Arc::clone(mount))
     }
 
     /// Follows what a new client does.
-    fn connected(self: &Arc<Self>, client: &server::RTSPClient) {
+    pub(super) fn connected(self: &Arc<Self>, client: &server::RTSPClient) {
         let weak = Arc::downgrade(self);
         client.connect_pre_describe_request(move |_, context| {
-            let mount = weak.upgrade().and_then(|shared| shared.requested(context));
+            let mount = weak.upgrade().and_then(|mounts| mounts.requested(context));
             // A source that is down would keep the viewer waiting for its first frame.
             if mount.is_some_and(|mount| !mount.is_fresh()) {
                 return RTSPStatusCode::ServiceUnavailable;
@@ -236,33 +264,51 @@ impl Shared {
         });
         let weak = Arc::downgrade(self);
         client.connect_play_request(move |client, context| {
-            if let Some(mount) = weak.upgrade().and_then(|shared| shared.requested(context)) {
+            if let Some(mount) = weak.upgrade().and_then(|mounts| mounts.requested(context)) {
                 mount.join(identity(client));
             }
         });
         let weak = Arc::downgrade(self);
         client.connect_teardown_request(move |client, context| {
-            if let Some(mount) = weak.upgrade().and_then(|shared| shared.requested(context)) {
+            if let Some(mount) = weak.upgrade().and_then(|mounts| mounts.requested(context)) {
                 mount.leave(identity(client));
             }
         });
         let weak = Arc::downgrade(self);
         client.connect_closed(move |client| {
-            let Some(shared) = weak.upgrade() else { return };
-            for mount in shared.lock().values() {
-                mount.leave(identity(client));
+            if let Some(mounts) = weak.upgrade() {
+                mounts.left(client);
             }
         });
     }
 }
 
-/// Tells clients apart while they live.
-fn identity(client: &server::RTSPClient) -> usize {
-    client.as_ptr() as usize
+/// What makes a mount's medias.
+fn factory(mount: &Arc<Mount>, codec: VideoCodec) -> server::RTSPMediaFactory {
+    let factory = server::RTSPMediaFactory::new();
+    factory.set_launch(&launch(codec));
+    factory.set_shared(true);
+    factory.set_eos_shutdown(false);
+    factory.set_protocols(RTSPLowerTrans::UDP | RTSPLowerTrans::TCP);
+    let mount = Arc::downgrade(mount);
+    factory.connect_media_configure(move |_, media| {
+        let bin = media.element().downcast::<gst::Bin>().ok();
+        let source =
+            bin.and_then(|bin| bin.by_name("feed")).and_then(|it| it.downcast::<gst_app::AppSrc>().ok());
+        let (Some(mount), Some(source)) = (mount.upgrade(), source) else { return };
+        mount.add(source.clone());
+        let mount = Arc::downgrade(&mount);
+        let source = source.downgrade();
+        media.connect_unprepared(move |_| {
+            if let (Some(mount), Some(source)) = (mount.upgrade(), source.upgrade()) {
+                mount.remove(&source);
+            }
+        });
+    });
+    factory
 }
 
-/// Why an address cannot be listened on, in the system's words.
-fn reason(address: &str, port: u16) -> String {
-    std::net::TcpListener::bind((address, port))
-        .map_or_else(|error| error.to_string(), |_| "it is refused".into())
+/// Tells clients apart while they live.
+pub(super) fn identity(client: &server::RTSPClient) -> usize {
+    client.as_ptr() as usize
 }

@@ -146,7 +146,15 @@ impl VideoOut {
     #[must_use]
     pub fn status(&self) -> OutputStatus {
         let clients = self.links.mount.as_ref().map_or(0, |mount| mount.viewers().len() as u64);
-        self.links.counters.snapshot(clients)
+        let mut status = self.links.counters.snapshot(clients);
+        if let Target::Rtsp { server, mount } = &self.spec.target {
+            // The server may have moved, or listen nowhere.
+            status.location = server.url(mount);
+            if let Some(problem) = server.problem().filter(|_| status.state != OutputState::Stopped) {
+                (status.state, status.error) = (OutputState::Retrying, Some(problem));
+            }
+        }
+        status
     }
 
     /// Tells it to stop, and does not wait: [`VideoOut::stop`] does.

@@ -230,11 +230,19 @@ impl<L: Lane> Delivery<L> {
     pub(super) fn signal(&mut self, signal: Signal) {
         let now = self.now();
         let Some(plugins) = &mut self.plugins else { return };
+        self.meters.pulse.begin(Work::Plugins);
         let row = plugins.signal(now, signal);
+        self.write_down(&row, Work::Status);
+        self.announce(&row, None);
+    }
+
+    /// What happened beside frames goes to the trace; then the worker goes on with something else.
+    fn write_down(&mut self, row: &RowOutput, then: Work) {
         if let Some(trace) = &mut self.trace {
+            self.meters.pulse.begin(Work::Trace);
             trace.steps(&row.steps);
         }
-        self.announce(&row, None);
+        self.meters.pulse.begin(then);
     }
 
     /// The source's first frame is about to come, for the first time or again.
@@ -250,7 +258,9 @@ impl<L: Lane> Delivery<L> {
                 if info.rate.1 > 0 { f64::from(info.rate.0) / f64::from(info.rate.1) } else { 0.0 };
             let row = match &mut self.trace {
                 Some(trace) => {
+                    self.meters.pulse.begin(Work::Trace);
                     trace.begin(Header::new(&context, self.setup.entries()));
+                    self.meters.pulse.begin(Work::SetUp);
                     StreamPlugins::recorded(&self.setup.host, &context, &self.setup.uses)
                 }
                 None => StreamPlugins::new(&self.setup.host, &context, &self.setup.uses),
@@ -326,9 +336,7 @@ impl<L: Lane> Delivery<L> {
     pub(super) fn stop(mut self) {
         if let Some(mut plugins) = self.plugins.take() {
             let row = plugins.stop();
-            if let Some(trace) = &mut self.trace {
-                trace.steps(&row.steps);
-            }
+            self.write_down(&row, Work::Stop);
             self.announce(&row, None);
         }
         if let Some(recording) = &self.recording {

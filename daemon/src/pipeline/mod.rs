@@ -16,6 +16,7 @@ mod inbox;
 mod inflight;
 pub mod lane;
 mod late;
+mod looks;
 pub mod model;
 mod models;
 mod output_meters;

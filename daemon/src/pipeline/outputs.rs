@@ -37,7 +37,7 @@ struct Output<L: Lane> {
 pub(super) struct Outputs<L: Lane> {
     stream: Arc<str>,
     outputs: Vec<Output<L>>,
-    server: Option<RtspHandle>,
+    server: RtspHandle,
     /// Where the outputs' workers are watched.
     progress: Progress,
     /// Where each virtual camera looks: holds until its plugin says otherwise.
@@ -50,7 +50,7 @@ impl<L: Lane> Outputs<L> {
     pub(super) fn new(
         stream: Arc<str>,
         outputs: &BTreeMap<String, VideoOutput>,
-        server: Option<RtspHandle>,
+        server: RtspHandle,
         registry: &Registry,
     ) -> Self {
         let outputs = outputs
@@ -142,7 +142,7 @@ impl<L: Lane> Outputs<L> {
         let Some(info) = &self.info else { return Ok(()) };
         for output in &mut self.outputs {
             if output.out.is_none() && output.error.is_none() {
-                open(lane, &self.stream, output, info, size, self.server.as_ref());
+                open(lane, &self.stream, output, info, size, &self.server);
                 if let Some(out) = &output.out {
                     self.progress.add(out.pulse());
                 }
@@ -228,21 +228,15 @@ fn open<L: Lane>(
     output: &mut Output<L>,
     info: &StreamInfo,
     frame: Size,
-    server: Option<&RtspHandle>,
+    server: &RtspHandle,
 ) {
     let settings = &output.settings;
     let default = if settings.view.is_some() { VIEW_SIZE } else { even(frame) };
     let size = settings.size.unwrap_or(default);
-    let target = match (&settings.to, &settings.file, server) {
-        (Some(url), _, _) => Target::Rtmp { url: url.clone() },
-        (None, Some(path), _) => Target::Mp4 { path: path.clone() },
-        (None, None, Some(server)) => {
-            Target::Rtsp { server: server.clone(), mount: format!("{stream}/{}", output.name) }
-        }
-        (None, None, None) => {
-            output.error = Some("the RTSP server does not run; see the log".into());
-            return;
-        }
+    let target = match (&settings.to, &settings.file) {
+        (Some(url), _) => Target::Rtmp { url: url.clone() },
+        (None, Some(path)) => Target::Mp4 { path: path.clone() },
+        (None, None) => Target::Rtsp { server: server.clone(), mount: format!("{stream}/{}", output.name) },
     };
     let mut spec = OutputSpec {
         stream: stream.to_string(),

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::lane::{CpuLoader, Loader, NotYet, Order, Serving};
+use super::looks::Looks;
 use super::model::Model;
 use crate::config::Settings;
 use crate::config::settings::{Infer, Model as ModelSettings};
@@ -48,7 +49,7 @@ pub enum PoolError {
     },
 }
 
-type Slot<T> = Arc<Mutex<Option<(ModelSettings, Arc<Model<T>>)>>>;
+type Slot<T> = Arc<Mutex<Option<(Looks, Arc<Model<T>>)>>>;
 
 /// Loads a model as a stream would; what it is, in a line.
 ///
@@ -116,7 +117,7 @@ impl<T: Recycle + Send + Sync + 'static> Pool<T> {
         slots.retain(|name, _| settings.models.contains_key(name));
         // Nobody would ask again for one that no stream wants any more.
         let wanted = |name: &str| settings.streams.values().any(|stream| stream.models.contains_key(name));
-        let as_before = |name: &str| before.get(name) == settings.models.get(name);
+        let as_before = |name: &str| before.get(name).cloned() == Looks::of(settings, name);
         self.loader.keep(&|name| wanted(name) && as_before(name));
         self.serving().retain(|name, serving| {
             let stays = settings.models.contains_key(name);
@@ -125,6 +126,11 @@ impl<T: Recycle + Send + Sync + 'static> Pool<T> {
             }
             stays && (wanted(name) || !serving.lacks_engine())
         });
+    }
+
+    /// What a model is made of, as it was when the settings were taken over.
+    pub(super) fn looks(&self, name: &str) -> Option<Looks> {
+        self.settings.lock().unwrap_or_else(PoisonError::into_inner).models.get(name).cloned()
     }
 
     /// What runs each model.
@@ -138,9 +144,9 @@ impl<T: Recycle + Send + Sync + 'static> Pool<T> {
 
     /// The model of that name, loaded where it is not.
     pub(super) fn get(&self, name: &str) -> Result<Arc<Model<T>>, PoolError> {
-        let Parts { models, folders, infer, cache } =
+        let Parts { models, folders, cache } =
             self.settings.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let Some(settings) = models.get(name) else {
+        let Some(looks) = models.get(name) else {
             return Err(PoolError::NotFound {
                 name: name.to_owned(),
                 path: String::new(),
@@ -153,20 +159,21 @@ impl<T: Recycle + Send + Sync + 'static> Pool<T> {
         };
         let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((loaded, model)) = &*slot
-            && loaded == settings
+            && loaded == looks
         {
             return Ok(Arc::clone(model));
         }
         if let Some(why) = self.loader.preparing(name) {
             return Err(PoolError::NotYet { name: name.to_owned(), why });
         }
+        let (settings, infer) = (&looks.settings, &looks.infer);
         let folder = find(name, &settings.path, &folders)?;
         if slot.is_some() {
             // The one before may serve other streams for a while yet.
             self.serving().remove(name);
         }
         let serving = self.serving().entry(name.to_owned()).or_default().clone();
-        let model = match self.load(name, &folder, settings, &infer, &cache, &serving) {
+        let model = match self.load(name, &folder, settings, infer, &cache, &serving) {
             Ok(model) => Arc::new(model),
             Err(source) => {
                 if !serving.lacks_engine() {
@@ -179,7 +186,7 @@ impl<T: Recycle + Send + Sync + 'static> Pool<T> {
                 });
             }
         };
-        *slot = Some((settings.clone(), Arc::clone(&model)));
+        *slot = Some((looks.clone(), Arc::clone(&model)));
         Ok(model)
     }
 
@@ -218,22 +225,24 @@ impl<T: Recycle + Send + Sync + 'static> Pool<T> {
 /// What the pool needs of the settings.
 #[derive(Clone)]
 struct Parts {
-    models: BTreeMap<String, ModelSettings>,
+    models: BTreeMap<String, Looks>,
     folders: Vec<PathBuf>,
-    infer: Infer,
     cache: PathBuf,
 }
 
 fn parts(settings: &Settings) -> Parts {
     Parts {
-        models: settings.models.clone(),
+        models: settings
+            .models
+            .keys()
+            .filter_map(|name| Some((name.clone(), Looks::of(settings, name)?)))
+            .collect(),
         folders: settings.paths.models.clone(),
-        infer: settings.infer.clone(),
         cache: settings.paths.cache.clone(),
     }
 }
 
-fn find(name: &str, path: &Path, folders: &[PathBuf]) -> Result<PathBuf, PoolError> {
+pub(super) fn find(name: &str, path: &Path, folders: &[PathBuf]) -> Result<PathBuf, PoolError> {
     let candidates: Vec<PathBuf> = if path.is_absolute() {
         vec![path.to_owned()]
     } else {

@@ -1,17 +1,19 @@
 //! All streams of the box: starts, stops and replaces them as the configuration says.
 //!
 //! In: settings; commands. Out: running streams, their status. Owned by `app`. Each stream has a thread of its own
-//! (see `stream.rs`): one that fails is tried again and never delays another.
+//! (see `stream.rs`): one that fails is tried again and never delays another. Changes come one after the other; while
+//! streams stop for one, statuses can be asked for.
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::sync_channel;
-use std::sync::{Arc, Mutex, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde_json::Value;
 
 use super::gpus::{Gpus, Wish};
 use super::lane::{Cpu, CpuLoader, Lane};
+use super::looks::Looks;
 use super::pool::Pool;
 use super::status::{Report, SharedStatus};
 use super::stream::StreamHandle;
@@ -36,7 +38,7 @@ pub(super) struct Shared {
     pub(super) cpu: Pool<Tensor>,
     pub(super) host: Arc<Host>,
     pub(super) publish: PublishHandle,
-    pub(super) server: Option<RtspHandle>,
+    pub(super) server: RtspHandle,
     pub(super) registry: Registry,
     pub(super) crashes: Arc<Crashes>,
     pub(super) record: RecordHandle,
@@ -49,7 +51,7 @@ pub struct Applied {
     pub started: Vec<String>,
     /// Streams that were stopped and started with new settings.
     pub restarted: Vec<String>,
-    /// Streams that were stopped.
+    /// Streams that were stopped, since they are configured no more or turned off.
     pub stopped: Vec<String>,
     /// Streams that went on as they were.
     pub untouched: Vec<String>,
@@ -59,19 +61,28 @@ pub struct Applied {
 pub struct Supervisor {
     shared: Arc<Shared>,
     streams: Mutex<BTreeMap<String, Entry>>,
-    /// Each stream's status as it was found last: a change, which waits for streams that stop, keeps nobody from them.
-    statuses: Mutex<BTreeMap<String, SharedStatus>>,
+    /// Held during a change; whether all was stopped for good.
+    changing: Mutex<bool>,
 }
 
 struct Entry {
     settings: Stream,
-    /// Settings of the models it uses: a change of them is a change of the stream.
-    models: Vec<crate::config::settings::Model>,
+    /// The models it uses: a change of them is a change of the stream.
+    models: Vec<Looks>,
     /// The lane it asks for, its own or the box's.
     wish: Wish,
-    /// Turned off by command, whatever the configuration says.
-    off: bool,
+    /// Turned on or off by command, whatever the configuration says.
+    told: Option<bool>,
+    /// What it says of itself; also while it is stopped to be started anew.
+    status: Option<SharedStatus>,
     handle: Option<StreamHandle>,
+}
+
+impl Entry {
+    /// Whether it shall run.
+    fn runs(&self) -> bool {
+        self.told.unwrap_or(self.settings.enabled)
+    }
 }
 
 impl Supervisor {
@@ -81,7 +92,7 @@ impl Supervisor {
         settings: &Settings,
         host: Arc<Host>,
         publish: PublishHandle,
-        server: Option<RtspHandle>,
+        server: RtspHandle,
         registry: Registry,
         crashes: Arc<Crashes>,
         record: RecordHandle,
@@ -89,83 +100,119 @@ impl Supervisor {
         let gpus = Gpus::new(settings, registry.clone());
         let cpu = Pool::new(settings, registry.clone(), Box::new(CpuLoader));
         let shared = Arc::new(Shared { gpus, cpu, host, publish, server, registry, crashes, record });
-        Self { shared, streams: Mutex::default(), statuses: Mutex::default() }
+        Self { shared, streams: Mutex::default(), changing: Mutex::default() }
     }
 
-    /// Brings the streams to what the settings say; those that the change does not touch run on.
+    /// Brings the streams to what the settings say; those that the change does not touch run on. What a stream was told by
+    /// [`Supervisor::set_enabled`] holds until its `enabled` is changed.
     pub fn apply(&self, settings: &Settings) -> Applied {
-        let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        let changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut applied = Applied::default();
-        let mut leaving = Vec::new();
+        if *changing {
+            return applied;
+        }
+        let (mut leaving, mut gone) = (Vec::new(), Vec::new());
+        let mut streams = self.streams();
         streams.retain(|name, entry| {
             let stays = settings.streams.contains_key(name);
             if !stays {
-                applied.stopped.push(name.clone());
+                gone.push(name.clone());
                 leaving.extend(entry.handle.take());
-                self.shared.registry.forget(crate::telemetry::fields::STREAM, name);
             }
             stays
         });
+        applied.stopped.clone_from(&gone);
         for (name, stream) in &settings.streams {
             let models: Vec<_> =
-                stream.models.keys().filter_map(|model| settings.models.get(model)).cloned().collect();
+                stream.models.keys().filter_map(|model| Looks::of(settings, model)).collect();
             let wish = Wish::of(&settings.accel, stream);
-            match streams.get_mut(name) {
-                Some(entry) if entry.settings == *stream && entry.models == models && entry.wish == wish => {
-                    applied.untouched.push(name.clone());
-                }
-                Some(entry) => {
-                    applied.restarted.push(name.clone());
-                    leaving.extend(entry.handle.take());
-                    entry.settings = stream.clone();
-                    entry.models = models;
-                    entry.wish = wish;
-                }
-                None => {
-                    applied.started.push(name.clone());
-                    let entry = Entry { settings: stream.clone(), models, wish, off: false, handle: None };
-                    streams.insert(name.clone(), entry);
-                }
+            let Some(entry) = streams.get_mut(name) else {
+                applied.started.push(name.clone());
+                let (told, status, handle) = (None, None, None);
+                let entry = Entry { settings: stream.clone(), models, wish, told, status, handle };
+                streams.insert(name.clone(), entry);
+                continue;
+            };
+            if entry.settings == *stream && entry.models == models && entry.wish == wish {
+                applied.untouched.push(name.clone());
+                continue;
             }
+            let ran = entry.runs();
+            if entry.settings.enabled != stream.enabled {
+                entry.told = None;
+            }
+            (entry.settings, entry.models, entry.wish) = (stream.clone(), models, wish);
+            leaving.extend(entry.handle.take());
+            let list = match (ran, entry.runs()) {
+                (true, true) => &mut applied.restarted,
+                (false, true) => &mut applied.started,
+                (true, false) => &mut applied.stopped,
+                (false, false) => &mut applied.untouched,
+            };
+            list.push(name.clone());
         }
+        drop(streams);
         // All are told before the first is waited for.
         stop_all(leaving);
-        for name in &applied.stopped {
+        for name in &gone {
+            self.shared.registry.forget(crate::telemetry::fields::STREAM, name);
             self.shared.publish.forget_stream(name);
         }
         self.shared.record.configure(settings);
         self.shared.cpu.configure(settings);
         self.shared.gpus.configure(settings);
-        for (name, entry) in streams.iter_mut() {
+        for (name, entry) in self.streams().iter_mut() {
             if entry.handle.is_none() {
-                entry.handle = Some(self.start(name, entry));
+                self.start(name, entry);
             }
         }
         applied
     }
 
-    fn start(&self, name: &str, entry: &Entry) -> StreamHandle {
-        let enabled = entry.settings.enabled && !entry.off;
-        StreamHandle::start(name, entry.settings.clone(), entry.wish, enabled, Arc::clone(&self.shared))
+    fn streams(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {
+        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Turns a stream on or off until the next start of the daemon. One that is turned on is quarantined no longer, and
-    /// its crashes are forgotten.
+    fn start(&self, name: &str, entry: &mut Entry) {
+        let (settings, shared) = (entry.settings.clone(), Arc::clone(&self.shared));
+        let handle = StreamHandle::start(name, settings, entry.wish, entry.runs(), shared);
+        entry.status = Some(handle.status().clone());
+        entry.handle = Some(handle);
+    }
+
+    /// Turns a stream on or off until the next start of the daemon, or until a reload changes its `enabled`. One that is
+    /// turned on is quarantined no longer, and its crashes are forgotten.
     ///
     /// # Errors
     /// Where there is no such stream, or its crashes cannot be forgotten on disk.
     pub fn set_enabled(&self, name: &str, enabled: bool) -> Result<(), String> {
-        let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
-        let known: Vec<String> = streams.keys().cloned().collect();
-        let entry = streams.get_mut(name).ok_or_else(|| no_stream(name, &known))?;
-        let lifted = enabled && self.shared.crashes.lift(name).map_err(|error| error.to_string())?;
-        if entry.off != enabled && !lifted {
-            return Ok(());
+        let changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        if *changing {
+            return Err("the daemon is stopping".into());
         }
-        entry.off = !enabled;
-        stop_all(entry.handle.take().into_iter().collect());
-        entry.handle = Some(self.start(name, entry));
+        let leaving = {
+            let mut streams = self.streams();
+            let known: Vec<String> = streams.keys().cloned().collect();
+            let entry = streams.get_mut(name).ok_or_else(|| no_stream(name, &known))?;
+            let lifted = enabled && self.shared.crashes.lift(name).map_err(|error| error.to_string())?;
+            let as_is = entry.runs() == enabled;
+            entry.told = Some(enabled);
+            if as_is && !lifted {
+                return Ok(());
+            }
+            entry.handle.take()
+        };
+        stop_all(leaving.into_iter().collect());
+        if let Some(entry) = self.streams().get_mut(name) {
+            self.start(name, entry);
+        }
         Ok(())
+    }
+
+    /// Whether a model would be another one with these settings, or its files have changed.
+    #[must_use]
+    pub fn changes_model(&self, settings: &Settings, name: &str) -> bool {
+        self.shared.cpu.looks(name) != Looks::of(settings, name)
     }
 
     /// A command for a plugin's entry of a stream.
@@ -174,7 +221,7 @@ impl Supervisor {
     /// Where there is no such stream or entry, the plugin refuses, or the stream does not answer in time.
     pub fn command(&self, stream: &str, entry: &str, name: &str, arguments: Value) -> Result<Value, String> {
         let inbox = {
-            let streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+            let streams = self.streams();
             let known: Vec<String> = streams.keys().cloned().collect();
             let found = streams.get(stream).ok_or_else(|| no_stream(stream, &known))?;
             found.handle.as_ref().and_then(StreamHandle::inbox)
@@ -198,7 +245,7 @@ impl Supervisor {
     /// Where there is no such stream, or no frame comes within two seconds: it says what the stream does instead.
     pub fn thumbnail(&self, stream: &str) -> Result<Thumbnail, String> {
         let thumbnails = {
-            let streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+            let streams = self.streams();
             let known: Vec<String> = streams.keys().cloned().collect();
             let found = streams.get(stream).ok_or_else(|| no_stream(stream, &known))?;
             found.handle.as_ref().map(StreamHandle::thumbnails)
@@ -232,19 +279,9 @@ impl Supervisor {
     /// The status of every stream. Does not wait for a change that is under way.
     #[must_use]
     pub fn report(&self) -> BTreeMap<String, Report> {
-        let mut statuses = self.statuses.lock().unwrap_or_else(PoisonError::into_inner);
-        let streams = match self.streams.try_lock() {
-            Ok(streams) => Some(streams),
-            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
-            Err(TryLockError::WouldBlock) => None,
-        };
-        if let Some(streams) = streams {
-            let entries = streams.iter();
-            *statuses = entries
-                .filter_map(|(name, entry)| Some((name.clone(), entry.handle.as_ref()?.status().clone())))
-                .collect();
-        }
-        statuses.iter().map(|(name, status)| (name.clone(), status.get())).collect()
+        let streams = self.streams();
+        let known = streams.iter().filter_map(|(name, entry)| Some((name, entry.status.as_ref()?)));
+        known.map(|(name, status)| (name.clone(), status.get())).collect()
     }
 
     /// Whether every stream has come to a state that the user may be told of: running, or known not to.
@@ -255,9 +292,11 @@ impl Supervisor {
 
     /// Stops every stream, then the models, and waits for them.
     pub fn stop(&self) {
-        let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
-        stop_all(streams.values_mut().filter_map(|entry| entry.handle.take()).collect());
-        streams.clear();
+        let mut stopped = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        *stopped = true;
+        let leaving = self.streams().values_mut().filter_map(|entry| entry.handle.take()).collect();
+        stop_all(leaving);
+        self.streams().clear();
         self.shared.cpu.stop();
         self.shared.gpus.stop();
     }

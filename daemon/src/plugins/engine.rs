@@ -76,7 +76,7 @@ fn tick(engine: &wasmtime::Engine, (stop, wake): &(Mutex<bool>, Condvar)) {
 pub(super) fn store(engine: &wasmtime::Engine, guest: Guest, result_mib: u64) -> Store<Guest> {
     let mut store = Store::new(engine, guest);
     store.limiter(|guest| guest);
-    store.set_hostcall_fuel(usize::try_from(result_mib << 20).unwrap_or(usize::MAX));
+    allow(&mut store, result_mib);
     store.epoch_deadline_callback(|mut context| {
         let allowance = &mut context.data_mut().allowance;
         let now = thread_cpu();
@@ -91,6 +91,11 @@ pub(super) fn store(engine: &wasmtime::Engine, guest: Guest, result_mib: u64) ->
     // A store whose deadline was never set traps at once.
     store.set_epoch_deadline(1);
     store
+}
+
+/// Sets what a call may make the host allocate.
+pub(super) fn allow(store: &mut Store<Guest>, result_mib: u64) {
+    store.set_hostcall_fuel(usize::try_from(result_mib << 20).unwrap_or(usize::MAX));
 }
 
 /// CPU time that this thread has used.

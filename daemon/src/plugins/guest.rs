@@ -95,6 +95,22 @@ impl Guest {
         }
     }
 
+    /// Holds it to other limits from now on.
+    ///
+    /// # Errors
+    /// Where it has more already than they allow.
+    pub(super) fn limit(&mut self, limits: &Limits) -> Result<(), Failure> {
+        self.limits = limits.clone();
+        if self.memory as u64 > limits.memory_mib << 20 {
+            let wanted_mib = (self.memory as u64).div_ceil(1 << 20);
+            return Err(Failure::Memory { wanted_mib, limit_mib: limits.memory_mib });
+        }
+        if self.tables as u64 > limits.table_elements {
+            return Err(Failure::Tables { wanted: self.tables as u64, limit: limits.table_elements });
+        }
+        Ok(())
+    }
+
     /// Prepares for a call.
     pub(super) fn begin(&mut self, call: &'static str, limit: Duration, setting: &'static str) {
         self.allowance = Allowance { call, limit, setting, since: None };

@@ -23,7 +23,7 @@ use super::ids::Ids;
 use super::incidents::{self, Orphan};
 use super::library::Library;
 use super::loaded;
-use super::shared::{Bell, Catalogue, OnNotice, Shared};
+use super::shared::{Bell, Catalogue, Limiting, OnNotice, Shared};
 use super::status::{EntryStatus, PluginInfo};
 use crate::config::settings::{Limits, Paths, PluginUse};
 use crate::telemetry::{Distribution, Histogram, Registry};
@@ -32,6 +32,9 @@ use crate::telemetry::{Distribution, Histogram, Registry};
 const RESCAN: Duration = Duration::from_secs(2);
 /// How long a file must be still before it is read.
 const SETTLE: Duration = Duration::from_millis(200);
+
+/// How long whoever changes the folders waits for what lies in them.
+const LOOKING: Duration = Duration::from_secs(60);
 
 /// The one kind of access that may have changed a file.
 const WRITTEN: AccessKind = AccessKind::Close(AccessMode::Write);
@@ -62,6 +65,12 @@ pub struct Host {
 
 enum Message {
     Changed,
+    /// Look in these folders; where `again`, also at bad files once more. The sender goes when all is judged.
+    Look {
+        folders: Vec<PathBuf>,
+        again: bool,
+        done: Sender<()>,
+    },
     Stop,
 }
 
@@ -90,12 +99,28 @@ impl Host {
         let no_thread = |error: std::io::Error| Error::Engine { reason: format!("no thread: {error}") };
         let (told, common) = (watch.clone(), Arc::clone(&shared));
         let watcher = thread("plugin-folders")
-            .spawn(move || watch_folders(library, &folders, &common, told, &messages))
+            .spawn(move || watch_folders(library, folders, &common, told, &messages))
             .map_err(no_thread)?;
         let mut host = Self { shared, orphans, watch, watcher: Some(watcher), builder: None };
         let common = Arc::clone(&host.shared);
         host.builder = Some(thread("plugin-builder").spawn(move || build(&common)).map_err(no_thread)?);
         Ok(host)
+    }
+
+    /// Goes over to other folders and limits, and waits until what lies in the folders is loaded. Instances go on: the
+    /// limits hold from their next call, and one that has more already than they allow is made anew with its state.
+    pub fn configure(&self, folders: &[PathBuf], limits: &Limits) {
+        let again = self.shared.limits.set(limits);
+        let (done, judged) = mpsc::channel();
+        let look = Message::Look { folders: folders.to_vec(), again, done };
+        if self.watch.send(look).is_ok() {
+            // Ends when the sender goes.
+            let _ = judged.recv_timeout(LOOKING);
+        }
+        if again {
+            self.shared.slots().iter().for_each(|slot| slot.again());
+            self.shared.bell.ring();
+        }
     }
 
     /// Every plugin file, and how it fares.
@@ -236,7 +261,7 @@ pub(super) fn shared(options: HostOptions, ids: Ids) -> Result<Arc<Shared>, Erro
     Ok(Arc::new(Shared {
         linker: loaded::linker(&engine.wasm)?,
         ids: Arc::new(ids),
-        limits: options.limits,
+        limits: Limiting::new(options.limits),
         compiler: options.compiler,
         cache,
         state: options.paths.state,
@@ -273,7 +298,7 @@ pub fn look_offline(options: HostOptions) -> Result<(Vec<PluginInfo>, Vec<Folder
 /// The thread that watches the folders.
 fn watch_folders(
     mut library: Library,
-    folders: &[PathBuf],
+    mut folders: Vec<PathBuf>,
     shared: &Shared,
     tell: Sender<Message>,
     messages: &mpsc::Receiver<Message>,
@@ -294,15 +319,35 @@ fn watch_folders(
     };
     let mut watched: Vec<folder::Identity> = vec![None; folders.len()];
     let mut wait = Duration::ZERO;
+    // Who waits until all is judged.
+    let mut waiting = Vec::new();
     loop {
-        match messages.recv_timeout(wait) {
-            Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return,
-            Ok(Message::Changed) | Err(RecvTimeoutError::Timeout) => {}
-        }
-        while let Ok(message) = messages.try_recv() {
-            if matches!(message, Message::Stop) {
-                return;
+        let mut settle = SETTLE;
+        let mut message = match messages.recv_timeout(wait) {
+            Ok(message) => Some(message),
+            Err(RecvTimeoutError::Disconnected) => return,
+            Err(RecvTimeoutError::Timeout) => None,
+        };
+        while let Some(one) = message {
+            match one {
+                Message::Stop => return,
+                Message::Changed => {}
+                Message::Look { folders: wanted, again, done } => {
+                    if again {
+                        library.again();
+                    }
+                    if wanted != folders {
+                        for folder in &folders {
+                            let _ = watcher.as_mut().map(|watcher| watcher.unwatch(folder));
+                        }
+                        library.look_in(wanted.clone());
+                        (watched, folders) = (vec![None; wanted.len()], wanted);
+                        settle = Duration::ZERO;
+                    }
+                    waiting.push(done);
+                }
             }
+            message = messages.try_recv().ok();
         }
         if let Some(watcher) = &mut watcher {
             for (folder, watched) in folders.iter().zip(&mut watched) {
@@ -315,12 +360,15 @@ fn watch_folders(
                 }
             }
         }
-        let scan = library.scan(SETTLE);
+        let scan = library.scan(settle);
         if scan.changed {
             for slot in shared.slots() {
                 slot.retarget();
             }
             shared.bell.ring();
+        }
+        if !scan.pending {
+            waiting.clear();
         }
         wait = if scan.pending { SETTLE / 4 } else { RESCAN };
     }

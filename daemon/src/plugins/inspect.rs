@@ -102,7 +102,7 @@ pub fn inspect(
     frames: u64,
 ) -> Result<Inspection, Error> {
     let shared = shared(options, Ids::passing())?;
-    let bytes = loaded::read(file, shared.limits.file_mib)?;
+    let bytes = loaded::read(file, shared.limits.get().0.file_mib)?;
     let begun = Instant::now();
     let loaded = Arc::new(Loaded::new(&shared, file, &bytes)?);
     let compile_seconds = begun.elapsed().as_secs_f64();

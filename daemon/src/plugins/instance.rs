@@ -42,7 +42,9 @@ pub(super) struct Instance {
     pub loaded: Arc<Loaded>,
     store: Store<Guest>,
     calls: Calls,
-    limits: Limits,
+    limits: Arc<Limits>,
+    /// How often the limits had changed when it got them.
+    pub changes: u64,
     /// Labels of each model, for checking objects.
     models: Arc<[usize]>,
     bounds: Vec<f32>,
@@ -69,11 +71,21 @@ impl Instance {
         names: Names,
         models: Arc<[usize]>,
     ) -> Result<Self, Failure> {
-        let (store, calls) = instantiate(shared, loaded, names)?;
-        let limits = shared.limits.clone();
+        let (limits, changes) = shared.limits.get();
+        let (store, calls) = instantiate(shared, loaded, names, &limits)?;
         let loaded = Arc::clone(loaded);
         let (bounds, runs, scores, setup) = Default::default();
-        Ok(Self { loaded, store, calls, limits, models, bounds, runs, scores, setup })
+        Ok(Self { loaded, store, calls, limits, changes, models, bounds, runs, scores, setup })
+    }
+
+    /// Holds it to the limits in force.
+    ///
+    /// # Errors
+    /// Where it has more already than they allow.
+    pub(super) fn limit(&mut self, shared: &Shared) -> Result<(), Failure> {
+        (self.limits, self.changes) = shared.limits.get();
+        engine::allow(&mut self.store, self.limits.result_mib);
+        self.store.data_mut().limit(&self.limits)
     }
 
     /// What it was configured with: context and configuration.
@@ -97,14 +109,15 @@ impl Instance {
         let stem = file.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
         let names = Names { stream: "".into(), entry: "".into(), plugin: stem.into() };
         let failed = |failure: Failure| Error::Descriptor { file: file.clone(), reason: failure.to_string() };
-        let (mut store, calls) = match instantiate(shared, loaded, names) {
+        let limits = shared.limits.get().0;
+        let (mut store, calls) = match instantiate(shared, loaded, names, &limits) {
             Ok(made) => made,
             Err(Failure::Trap { call: "load", reason }) => {
                 return Err(Error::World { file: file.clone(), reason });
             }
             Err(failure) => return Err(failed(failure)),
         };
-        let descriptor = guarded(&mut store, "describe", Budget::Setup, &shared.limits, |store| {
+        let descriptor = guarded(&mut store, "describe", Budget::Setup, &limits, |store| {
             calls.plugin.call_describe(store)
         });
         Descriptor::check(descriptor.map_err(failed)?)
@@ -256,14 +269,19 @@ enum Budget {
     Setup,
 }
 
-fn instantiate(shared: &Shared, loaded: &Loaded, names: Names) -> Result<(Store<Guest>, Calls), Failure> {
-    let guest = Guest::new(names, &shared.limits, Arc::clone(&shared.ids));
-    let mut store = engine::store(&shared.engine.wasm, guest, shared.limits.result_mib);
+fn instantiate(
+    shared: &Shared,
+    loaded: &Loaded,
+    names: Names,
+    limits: &Limits,
+) -> Result<(Store<Guest>, Calls), Failure> {
+    let guest = Guest::new(names, limits, Arc::clone(&shared.ids));
+    let mut store = engine::store(&shared.engine.wasm, guest, limits.result_mib);
     let instance =
-        guarded(&mut store, "start", Budget::Setup, &shared.limits, |store| loaded.pre.instantiate(store))?;
+        guarded(&mut store, "start", Budget::Setup, limits, |store| loaded.pre.instantiate(store))?;
     let exports = &loaded.exports;
     // Here the types of the exports are checked against the contract.
-    let calls = guarded(&mut store, "load", Budget::Setup, &shared.limits, |store| {
+    let calls = guarded(&mut store, "load", Budget::Setup, limits, |store| {
         Ok(Calls {
             plugin: exports.plugin.load(&mut *store, &instance)?,
             signals: exports.signals.as_ref().map(|i| i.load(&mut *store, &instance)).transpose()?,

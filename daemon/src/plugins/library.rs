@@ -64,6 +64,19 @@ impl Library {
         Self { shared, folders, files: BTreeMap::new(), looked: false }
     }
 
+    /// Other folders from now on. What lies in them already is not being written: the next scan may judge it at once.
+    pub(super) fn look_in(&mut self, folders: Vec<PathBuf>) {
+        *self =
+            Self { files: std::mem::take(&mut self.files), ..Self::new(Arc::clone(&self.shared), folders) };
+    }
+
+    /// Judges bad files once more: what they broke may be otherwise now.
+    pub(super) fn again(&mut self) {
+        for known in self.files.values_mut().filter(|known| known.error.is_some()) {
+            known.judged = false;
+        }
+    }
+
     /// Looks at all folders, judges what has been still for `settle`, and brings the catalogue up to date.
     pub(super) fn scan(&mut self, settle: Duration) -> Scan {
         let mut scan = Scan::default();
@@ -178,6 +191,8 @@ impl Library {
                 error: None,
                 said: None,
             });
+            // The folders may have changed their places.
+            known.rank = *rank;
             if known.stamp != stamp {
                 (known.stamp, known.since, known.judged) = (stamp, Instant::now(), false);
             }
@@ -208,7 +223,7 @@ impl Library {
     }
 
     fn verdict(&self, path: &Path) -> Result<Arc<Loaded>, Error> {
-        let bytes = loaded::read(path, self.shared.limits.file_mib)?;
+        let bytes = loaded::read(path, self.shared.limits.get().0.file_mib)?;
         if let Some(missing) = folder::cut_off(&bytes) {
             return Err(Error::NotWhole { file: path.to_owned(), missing });
         }

@@ -149,7 +149,7 @@ fn component(shared: &Shared, file: &Path, bytes: &[u8], hash: &str) -> Result<C
         }
     }
     let begun = std::time::Instant::now();
-    compile::compile(&shared.compiler, &shared.limits, file, bytes, &cached)?;
+    compile::compile(&shared.compiler, &shared.limits.get().0, file, bytes, &cached)?;
     tracing::info!(path = %file.display(), seconds = begun.elapsed().as_secs_f32(), "compiled a plugin");
     artifact::load(engine, &cached).map_err(|error| Error::io("loading compiled code from", &cached, &error))
 }

@@ -57,7 +57,7 @@ impl Player {
     /// Where the host would refuse the file.
     pub fn load(options: HostOptions, file: &Path) -> Result<Self, Error> {
         let shared = shared(options, Ids::passing_from(FIRST_ID))?;
-        let bytes = loaded::read(file, shared.limits.file_mib)?;
+        let bytes = loaded::read(file, shared.limits.get().0.file_mib)?;
         let loaded = Arc::new(Loaded::new(&shared, file, &bytes)?);
         Ok(Self { shared, loaded, entry: "".into(), instance: None, frame: 0 })
     }

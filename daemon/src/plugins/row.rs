@@ -331,6 +331,12 @@ impl StreamPlugins {
         let (events, steps) = (std::mem::take(&mut self.left), std::mem::take(&mut self.left_steps));
         let mut out = RowOutput { events, steps, ..RowOutput::default() };
         self.deliveries(&mut out);
+        let changes = self.shared.limits.changes();
+        for seat in &mut self.seats {
+            if seat.instance.as_ref().is_some_and(|instance| instance.changes != changes) {
+                seat.limit(&self.shared, self.now, &mut self.ledger, &mut out);
+            }
+        }
         out
     }
 

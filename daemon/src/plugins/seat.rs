@@ -107,6 +107,17 @@ impl Seat {
         }
     }
 
+    /// Holds the instance to limits that have changed. One that has more already ends, and the next one has its state.
+    pub(super) fn limit(&mut self, shared: &Shared, now: u64, ledger: &mut Ledger, out: &mut RowOutput) {
+        let limited = self.instance.as_mut().map(|instance| instance.limit(shared));
+        if let Some(Err(failure)) = limited {
+            self.keep(now, ledger, out);
+            if self.instance.is_some() {
+                self.died(&failure, ledger, out);
+            }
+        }
+    }
+
     /// Takes what the host has left.
     pub(super) fn deliver(&mut self, now: u64, ledger: &mut Ledger, out: &mut RowOutput) {
         let end = match self.slot.take() {

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
@@ -26,7 +27,7 @@ pub type OnNotice = Arc<dyn Fn(&Notice) + Send + Sync>;
 pub(super) struct Shared {
     pub linker: Linker<Guest>,
     pub ids: Arc<Ids>,
-    pub limits: Limits,
+    pub limits: Limiting,
     pub compiler: Compiler,
     /// Compiled code.
     pub cache: PathBuf,
@@ -40,6 +41,42 @@ pub(super) struct Shared {
     pub slots: Mutex<Vec<Weak<Slot>>>,
     pub bell: Bell,
     pub engine: Engine,
+}
+
+/// The limits in force, which a reload may change.
+pub(super) struct Limiting {
+    now: RwLock<Arc<Limits>>,
+    changes: AtomicU64,
+}
+
+impl Limiting {
+    pub(super) fn new(limits: Limits) -> Self {
+        Self { now: RwLock::new(Arc::new(limits)), changes: AtomicU64::new(0) }
+    }
+
+    /// Those in force, and how often they have changed.
+    pub(super) fn get(&self) -> (Arc<Limits>, u64) {
+        // In this order: older limits may go with a newer number never.
+        let changes = self.changes();
+        (Arc::clone(&self.now.read().unwrap_or_else(PoisonError::into_inner)), changes)
+    }
+
+    /// How often they have changed; for who looks often.
+    pub(super) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
+    }
+
+    /// Puts others in force; `false` where they are the same.
+    pub(super) fn set(&self, limits: &Limits) -> bool {
+        let mut now = self.now.write().unwrap_or_else(PoisonError::into_inner);
+        if **now == *limits {
+            return false;
+        }
+        *now = Arc::new(limits.clone());
+        drop(now);
+        self.changes.fetch_add(1, Ordering::Release);
+        true
+    }
 }
 
 /// The plugins that there are.

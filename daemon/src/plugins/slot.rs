@@ -3,7 +3,7 @@
 //! In: the catalogue's changes and the worker's failures. Out: instances, made aside and left for the worker
 //! to take between two frames; the entry's state, for log, status and notices. Owned by the row; the host
 //! holds weak references. A failing plugin is made anew with growing pauses from its last state, and after
-//! `limits.failures` within ten minutes it is quarantined until its file changes or the stream is rebuilt.
+//! `limits.failures` within ten minutes it is quarantined until its file or the limits change or the stream is rebuilt.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -178,6 +178,18 @@ impl Slot {
         false
     }
 
+    /// Something that it may have failed over is otherwise now: where no instance runs, one is due.
+    pub(super) fn again(&self) {
+        let mut inner = lock(&self.inner);
+        if inner.live || inner.target.is_none() || inner.state == InstanceState::Stopped {
+            return;
+        }
+        inner.failures.clear();
+        inner.strikes = 0;
+        inner.due = Some(Instant::now());
+        inner.state = InstanceState::Starting;
+    }
+
     /// When the next instance is due.
     pub(super) fn due(&self) -> Option<Instant> {
         lock(&self.inner).due
@@ -312,7 +324,7 @@ impl Slot {
             inner.failures.pop_front();
         }
         let count = inner.failures.len() as u32;
-        if count >= self.shared.limits.failures {
+        if count >= self.shared.limits.get().0.failures {
             let message =
                 format!("failed {count} times within ten minutes (limits.failures), the last time: {reason}");
             self.say(inner, InstanceState::Quarantined, message);

@@ -46,8 +46,8 @@ pub(super) struct Announcer(Mutex<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    /// What was announced last, below which topic.
-    announced: Option<(String, Facts)>,
+    /// What was announced last, under which settings of the publisher.
+    announced: Option<(u64, Facts)>,
     alerts: Alerts,
     memory: Memory,
     /// The topics that shall hold a message now.
@@ -73,10 +73,9 @@ impl Announcer {
     /// Brings the broker to what the facts say; does next to nothing where they are as before.
     pub fn announce(&self, shared: &Shared, facts: Facts) {
         let mut inner = self.lock();
-        let base = shared.settings.topics.base();
-        if inner.announced.as_ref().is_none_or(|(of, last)| of != base || *last != facts) {
+        if inner.announced.as_ref().is_none_or(|(of, last)| *of != shared.turn || *last != facts) {
             inner.plan(shared, &facts);
-            inner.announced = Some((base.to_owned(), facts));
+            inner.announced = Some((shared.turn, facts));
         }
         inner.settle(shared);
     }

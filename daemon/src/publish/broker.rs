@@ -18,7 +18,7 @@ use tokio::process::{Child, ChildStdin, Command};
 use tokio_util::sync::CancellationToken;
 
 use super::Error;
-use super::shared::Shared;
+use super::current::Current;
 
 /// The hidden subcommand that `main` answers with [`broker_main`].
 pub const BROKER_COMMAND: &str = "__broker";
@@ -88,15 +88,15 @@ pub(super) fn settle(listen: SocketAddr) -> std::io::Result<SocketAddr> {
 }
 
 /// Keeps the broker's process running until `stop`.
-pub(super) async fn supervise(shared: Arc<Shared>, listen: SocketAddr, stop: CancellationToken) {
-    let (mut pause, longest) = shared.settings.backoff;
+pub(super) async fn supervise(current: Arc<Current>, listen: SocketAddr, stop: CancellationToken) {
+    let (mut pause, longest) = current.now().settings.backoff;
     while !stop.is_cancelled() {
-        let error = match run(&shared, listen, &stop).await {
+        let error = match run(&current, listen, &stop).await {
             Ok(None) => return,
             Ok(Some(status)) => format!("the embedded broker ended with {status}"),
             Err(error) => format!("the embedded broker cannot be started: {error}"),
         };
-        let said = shared.broker_problem(Some(error.clone()));
+        let said = current.now().broker_problem(Some(error.clone()));
         if said {
             tracing::error!(listen = %listen, error, "the embedded broker is down; it is started again");
         }
@@ -109,11 +109,11 @@ pub(super) async fn supervise(shared: Arc<Shared>, listen: SocketAddr, stop: Can
 
 /// One life of the broker: `None` where it was stopped.
 async fn run(
-    shared: &Shared,
+    current: &Current,
     listen: SocketAddr,
     stop: &CancellationToken,
 ) -> std::io::Result<Option<ExitStatus>> {
-    let program: PathBuf = match &shared.settings.broker_program {
+    let program: PathBuf = match &current.now().settings.broker_program {
         Some(program) => program.clone(),
         None => std::env::current_exe()?,
     };
@@ -135,7 +135,7 @@ async fn run(
             line = next_line(&mut lines) => match line {
                 Some(line) if line.contains(LISTENING) => {
                     tracing::info!(%listen, "the embedded broker listens");
-                    shared.broker_problem(None);
+                    current.now().broker_problem(None);
                 }
                 Some(_) => {}
                 None => lines = None,

@@ -16,6 +16,7 @@ use rumqttc::{
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
+use super::current::Current;
 use super::messages::TelemetryMessage;
 use super::outbox::Outbox;
 use super::requests::{Request, read};
@@ -38,10 +39,25 @@ pub(super) struct Deadline {
     pub drain: Instant,
     /// Then it is over.
     pub end: Instant,
+    /// How the broker is left.
+    pub parting: Parting,
+}
+
+/// How a broker is left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Parting {
+    /// The daemon stops, or publishes no more: everything that waits is sent, and the box says that it is `stopped`.
+    Stop,
+    /// The box goes to another broker, or by another name: events that wait go there, and the box says that it `moved`.
+    Move,
+    /// The box comes back at once: nothing is said.
+    Again,
 }
 
 pub(super) struct Connection {
     pub shared: Arc<Shared>,
+    /// Where answers go, which may come after this connection has ended.
+    pub current: Arc<Current>,
     pub requests: mpsc::Sender<Request>,
     pub stop: watch::Receiver<Option<Deadline>>,
     /// What the task has in hand: nothing, while it waits for the broker or for messages.
@@ -111,6 +127,9 @@ impl Connection {
                 pause = (pause * 2).min(longest);
             }
         }
+        if let Some(outbox) = &self.shared.outbox {
+            outbox.disconnected();
+        }
         self.shared.link(ConnectionState::Stopped, None);
     }
 
@@ -139,7 +158,7 @@ impl Connection {
                     let deadline: Option<Deadline> = *self.stop.borrow();
                     if connected {
                         session.listen(&shared);
-                        session.feed(&shared, deadline.is_some());
+                        session.feed(&shared, deadline.map(|deadline| deadline.parting));
                     } else if deadline.is_some() {
                         return End::Stopped;
                     }
@@ -148,7 +167,7 @@ impl Connection {
                         biased;
                         event = &mut poll => break event,
                         () = until(deadline.map(|d| d.drain)), if deadline.is_some() && !session.farewell => {
-                            session.say_farewell(&shared);
+                            session.say_farewell(&shared, deadline.map(|d| d.parting));
                         }
                         () = until(deadline.map(|d| d.end)), if deadline.is_some() => return End::Stopped,
                         changed = self.stop.changed(), if deadline.is_none() => {
@@ -156,7 +175,7 @@ impl Connection {
                                 return End::Stopped;
                             }
                         }
-                        () = ready(shared.outbox.as_ref()), if connected => shared.refresh_box_status(),
+                        () = ready(shared.outbox.as_deref()), if connected => shared.refresh_box_status(),
                         () = shared.live.ready.notified(), if connected => {}
                         () = tokio::time::sleep_until(telemetry), if connected && !interval.is_zero() => {
                             telemetry = Instant::now() + interval;
@@ -227,7 +246,9 @@ impl Connection {
     }
 
     fn request(&self, publish: &Publish) {
-        let Some(request) = read(&self.shared, &publish.topic, &publish.payload, publish.retain) else {
+        let Some(request) =
+            read(&self.shared, &self.current, &publish.topic, &publish.payload, publish.retain)
+        else {
             return;
         };
         match self.requests.try_send(request) {
@@ -271,15 +292,24 @@ impl Session {
     }
 
     /// Hands rumqttc what there is room for, in order of urgency.
-    fn feed(&mut self, shared: &Shared, stopping: bool) {
+    fn feed(&mut self, shared: &Shared, parting: Option<Parting>) {
+        // Who comes back says it then; who goes elsewhere takes the events along.
+        let stays = parting != Some(Parting::Again);
+        let events = stays && parting != Some(Parting::Move);
         while self.handed.len() < HANDED && !self.farewell {
             let waits = self.handed.iter().filter(|kind| **kind != Kind::Fleeting).count();
             let room = waits + self.in_flight.len() < WINDOW;
             if room && let Some((topic, payload)) = shared.live.next_answer() {
                 self.publish(Kind::Live, topic, payload, false);
-            } else if room && let Some((topic, payload)) = shared.live.next_retained() {
+            } else if room
+                && stays
+                && let Some((topic, payload)) = shared.live.next_retained()
+            {
                 self.publish(Kind::Live, topic, payload, true);
-            } else if room && let Some(record) = shared.outbox.as_ref().and_then(Outbox::pop) {
+            } else if room
+                && events
+                && let Some(record) = shared.outbox.as_ref().and_then(|outbox| outbox.pop())
+            {
                 self.unacknowledged.insert(record.position);
                 self.sent = record.position + 1;
                 self.publish(
@@ -288,26 +318,49 @@ impl Session {
                     record.payload.to_vec(),
                     false,
                 );
-            } else if !stopping && let Some((topic, payload)) = shared.live.next_picture() {
+            } else if parting.is_none()
+                && let Some((topic, payload)) = shared.live.next_picture()
+            {
                 self.publish(Kind::Fleeting, topic, payload, true);
-            } else if !stopping && let Some((topic, payload)) = shared.live.next_fleeting() {
+            } else if parting.is_none()
+                && let Some((topic, payload)) = shared.live.next_fleeting()
+            {
                 self.publish(Kind::Fleeting, topic, payload, false);
-            } else if stopping && self.is_done(shared) {
-                self.say_farewell(shared);
+            } else if let Some(parting) = parting.filter(|parting| self.is_done(shared, *parting)) {
+                self.say_farewell(shared, Some(parting));
             } else {
                 return;
             }
         }
     }
 
-    fn say_farewell(&mut self, shared: &Shared) {
+    fn say_farewell(&mut self, shared: &Shared, parting: Option<Parting>) {
         self.farewell = true;
-        self.publish(Kind::Farewell, shared.settings.topics.status(), json(&shared.offline("stopped")), true);
+        let reason = match parting {
+            Some(Parting::Again) => return self.hang_up(),
+            Some(Parting::Move) => "moved",
+            Some(Parting::Stop) | None => "stopped",
+        };
+        self.publish(Kind::Farewell, shared.settings.topics.status(), json(&shared.offline(reason)), true);
     }
 
-    fn is_done(&self, shared: &Shared) -> bool {
-        let sent = self.handed.is_empty() && self.in_flight.is_empty() && shared.live.is_drained();
-        sent && shared.outbox.as_ref().is_none_or(|outbox| outbox.pending() == 0)
+    /// In order, so that the broker does not publish the last will.
+    fn hang_up(&self) {
+        if self.client.try_disconnect().is_err() {
+            tracing::warn!("cannot say goodbye to the MQTT broker");
+        }
+    }
+
+    fn is_done(&self, shared: &Shared, parting: Parting) -> bool {
+        let sent = self.handed.is_empty() && self.in_flight.is_empty();
+        match parting {
+            Parting::Again => sent,
+            Parting::Move => sent && shared.live.is_drained(),
+            Parting::Stop => {
+                sent && shared.live.is_drained()
+                    && shared.outbox.as_ref().is_none_or(|outbox| outbox.pending() == 0)
+            }
+        }
     }
 
     fn publish(&mut self, kind: Kind, topic: String, payload: Vec<u8>, retain: bool) {
@@ -345,9 +398,7 @@ impl Session {
                 }
             }
             Some(Kind::Live) if self.is_quiet() => shared.live.confirm(),
-            Some(Kind::Farewell) if self.client.try_disconnect().is_err() => {
-                tracing::warn!("cannot say goodbye to the MQTT broker");
-            }
+            Some(Kind::Farewell) => self.hang_up(),
             _ => {}
         }
     }

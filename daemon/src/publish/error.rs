@@ -56,3 +56,18 @@ pub enum Error {
     #[error("the embedded broker does not start on {0}")]
     Broker(SocketAddr),
 }
+
+impl Error {
+    /// The key in the configuration that it is about, where it is about one.
+    #[must_use]
+    pub fn key(&self) -> Option<&'static str> {
+        match self {
+            Self::Url { .. } => Some("mqtt.url"),
+            Self::Listen(_) | Self::BrokerListen { .. } => Some("mqtt.listen"),
+            Self::File { key, .. } => Some(key),
+            Self::NoUser => Some("mqtt.password_file"),
+            Self::Tls(_) => Some("mqtt.ca_file"),
+            Self::InUse(_) | Self::Thread(_) | Self::Broker(_) => None,
+        }
+    }
+}

@@ -41,6 +41,8 @@ struct Queues {
     fleeting_bytes: usize,
     /// The broker may not have acknowledged every retained message.
     unconfirmed: bool,
+    /// The box goes elsewhere: nothing new is said here.
+    left: bool,
 }
 
 impl Live {
@@ -55,7 +57,7 @@ impl Live {
     /// Publishes a retained message, unless it is what was published last.
     pub fn retain(&self, topic: String, payload: Vec<u8>) {
         let mut queues = self.lock();
-        if queues.retained.get(&topic).is_some_and(|(last, _)| *last == payload) {
+        if queues.left || queues.retained.get(&topic).is_some_and(|(last, _)| *last == payload) {
             return;
         }
         queues.retained.insert(topic, (payload, true));
@@ -66,7 +68,12 @@ impl Live {
 
     /// Publishes a picture, retained; one that waits is replaced.
     pub fn picture(&self, topic: String, payload: Vec<u8>) {
-        self.lock().pictures.insert(topic, (payload, true));
+        let mut queues = self.lock();
+        if queues.left {
+            return;
+        }
+        queues.pictures.insert(topic, (payload, true));
+        drop(queues);
         self.ready.notify_one();
     }
 
@@ -113,6 +120,22 @@ impl Live {
         self.ready.notify_one();
     }
 
+    /// The box goes elsewhere: every retained message is removed from the broker but the one on `status`, which is
+    /// somebody else's to say, and what may be lost is.
+    pub fn leave(&self, status: &str) {
+        let mut queues = self.lock();
+        queues.left = true;
+        queues.retained.remove(status);
+        let pictures = std::mem::take(&mut queues.pictures);
+        queues.retained.extend(pictures.into_keys().map(|topic| (topic, (Vec::new(), true))));
+        queues.retained.values_mut().for_each(|message| *message = (Vec::new(), true));
+        self.dropped.add(queues.fleeting.len() as u64);
+        queues.fleeting.clear();
+        queues.fleeting_bytes = 0;
+        drop(queues);
+        self.ready.notify_one();
+    }
+
     pub fn answer(&self, topic: String, payload: Vec<u8>) {
         let mut queues = self.lock();
         queues.answers.push_back((topic, payload));
@@ -131,6 +154,10 @@ impl Live {
 
     pub fn fleeting(&self, topic: String, payload: Vec<u8>) {
         let mut queues = self.lock();
+        if queues.left {
+            self.dropped.inc();
+            return;
+        }
         queues.fleeting_bytes += payload.len();
         queues.fleeting.push_back((topic, payload));
         while (queues.fleeting.len() > FLEETING || queues.fleeting_bytes > FLEETING_BYTES)
@@ -233,6 +260,26 @@ mod tests {
         live.disconnected();
         assert_eq!(text(live.next_retained()), pair("ab", "2"));
         assert!(live.is_drained());
+    }
+
+    #[test]
+    fn a_box_that_goes_elsewhere_takes_its_messages_along() {
+        let live = Live::new(Counter::new(), Gauge::new());
+        for topic in ["b/status", "b/streams/x/status", "b/plugins/p/status"] {
+            live.retain(topic.into(), b"1".to_vec());
+        }
+        while live.next_retained().is_some() {}
+        live.fleeting("b/telemetry".into(), b"1".to_vec());
+        live.picture("b/streams/x/snapshot".into(), b"1".to_vec());
+        live.leave("b/status");
+        live.picture("b/streams/x/snapshot".into(), b"2".to_vec());
+        live.retain("b/streams/x/status".into(), b"2".to_vec());
+        live.fleeting("b/telemetry".into(), b"2".to_vec());
+        assert_eq!(text(live.next_retained()), pair("b/plugins/p/status", ""));
+        assert_eq!(text(live.next_retained()), pair("b/streams/x/snapshot", ""));
+        assert_eq!(text(live.next_retained()), pair("b/streams/x/status", ""));
+        assert!(live.next_picture().is_none());
+        assert!(live.next_retained().is_none() && live.next_fleeting().is_none() && live.is_drained());
     }
 
     #[test]

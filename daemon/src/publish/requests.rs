@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::current::Current;
 use super::messages::{CommandPayload, ResultMessage, SetPayload, Timestamp};
 use super::shared::Shared;
 use super::topics::{Target, Verb};
@@ -45,7 +46,9 @@ pub struct Reply(Option<Pending>);
 
 #[derive(Debug)]
 struct Pending {
+    /// As it was asked: whoever asked listens there.
     shared: Arc<Shared>,
+    current: Arc<Current>,
     target: Target,
     id: Option<String>,
     command: String,
@@ -92,12 +95,18 @@ impl Pending {
             error,
             time: Timestamp::now(),
         };
-        self.shared.live.answer(topic, super::shared::json(&message));
+        self.current.now().live.answer(topic, super::shared::json(&message));
     }
 }
 
 /// Reads a request. What cannot be read is answered, and `None`.
-pub(super) fn read(shared: &Arc<Shared>, topic: &str, payload: &[u8], retained: bool) -> Option<Request> {
+pub(super) fn read(
+    shared: &Arc<Shared>,
+    current: &Arc<Current>,
+    topic: &str,
+    payload: &[u8],
+    retained: bool,
+) -> Option<Request> {
     let (target, verb) = shared.settings.topics.parse(topic)?;
     let understood = match verb {
         Verb::Set => set(payload),
@@ -109,7 +118,14 @@ pub(super) fn read(shared: &Arc<Shared>, topic: &str, payload: &[u8], retained: 
         _ if verb == Verb::Set => "set".into(),
         _ => String::new(),
     };
-    let reply = Reply(Some(Pending { shared: Arc::clone(shared), target: target.clone(), id, command }));
+    let pending = Pending {
+        shared: Arc::clone(shared),
+        current: Arc::clone(current),
+        target: target.clone(),
+        id,
+        command,
+    };
+    let reply = Reply(Some(pending));
     if retained {
         tracing::warn!(topic, "a retained request is refused");
         reply.error("the request was retained and would be carried out again at each connection; publish it without the retain flag, and clear the topic");

@@ -43,7 +43,7 @@ pub enum Destination {
 }
 
 /// What the publisher needs to know.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct PublishSettings {
     /// Name of the box.
     pub box_: Arc<str>,
@@ -112,6 +112,14 @@ impl PublishSettings {
                 format!("{}://{host}:{port}", if *tls { "mqtts" } else { "mqtt" })
             }
         }
+    }
+
+    /// Whether the files that the settings name can be used as they are now.
+    ///
+    /// # Errors
+    /// Where one cannot be read, or holds no certificate.
+    pub fn check_files(&self) -> Result<(), Error> {
+        self.login(&self.client_id).map(drop)
     }
 
     /// rumqttc's options for one connection; reads the files.

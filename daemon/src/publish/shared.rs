@@ -11,7 +11,10 @@ use serde::Serialize;
 
 use super::announce::Announcer;
 use super::live::Live;
-use super::messages::{BoxState, BoxStatus, BoxStatusMessage, Id, OutboxReport, Timestamp};
+use super::messages::{
+    BoxState, BoxStatus, BoxStatusMessage, Id, OutboxReport, PluginStatus, PluginStatusMessage, StateMessage,
+    StreamStatus, StreamStatusMessage, Timestamp,
+};
 use super::observe::Observers;
 use super::outbox::Outbox;
 use super::settings::{Destination, PublishSettings};
@@ -69,8 +72,8 @@ struct Link {
 #[derive(Debug)]
 pub(super) struct Shared {
     pub settings: PublishSettings,
-    /// `None`: publishing is off.
-    pub outbox: Option<Outbox>,
+    /// `None`: publishing is off. The next settings in force have the same.
+    pub outbox: Option<Arc<Outbox>>,
     pub live: Live,
     pub registry: Registry,
     pub dropped: Counter,
@@ -81,9 +84,12 @@ pub(super) struct Shared {
     box_status: Mutex<Option<BoxStatus>>,
     limiter: Limiter,
     metadata_limiter: Limiter,
-    pub announcer: Announcer,
-    /// Who else wants to know of events.
-    pub observers: Observers,
+    /// The next settings in force have the same: incidents stay open, and what is at the broker remembered.
+    pub announcer: Arc<Announcer>,
+    /// Who else wants to know of events; the next settings in force have the same.
+    pub observers: Arc<Observers>,
+    /// Tells the settings in force from those before.
+    pub turn: u64,
 }
 
 /// A message's bytes.
@@ -97,15 +103,38 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Shared {
-    pub fn new(settings: PublishSettings, outbox: Option<Outbox>, registry: &Registry) -> Self {
+    pub fn new(settings: PublishSettings, outbox: Option<Arc<Outbox>>, registry: &Registry) -> Self {
+        let announcer = Arc::new(Announcer::new(&settings.state));
+        Self::with(settings, outbox, registry, (announcer, Arc::default()), 0)
+    }
+
+    /// What follows on `before`.
+    pub fn after(
+        before: &Self,
+        settings: PublishSettings,
+        outbox: Option<Arc<Outbox>>,
+        registry: &Registry,
+    ) -> Self {
+        let lasting = (Arc::clone(&before.announcer), Arc::clone(&before.observers));
+        Self::with(settings, outbox, registry, lasting, before.turn + 1)
+    }
+
+    fn with(
+        settings: PublishSettings,
+        outbox: Option<Arc<Outbox>>,
+        registry: &Registry,
+        (announcer, observers): (Arc<Announcer>, Arc<Observers>),
+        turn: u64,
+    ) -> Self {
         let off = settings.destination == Destination::Off;
         let state = if off { ConnectionState::Off } else { ConnectionState::Connecting };
         let dropped = registry.counter("publish_messages_dropped_total", &[]);
-        let announcer = Announcer::new(&settings.state);
         Self {
             settings,
             outbox,
             announcer,
+            observers,
+            turn,
             live: Live::new(dropped.clone(), registry.gauge("publish_queue_messages", &[])),
             registry: registry.clone(),
             dropped,
@@ -116,7 +145,6 @@ impl Shared {
             box_status: Mutex::default(),
             limiter: Limiter::default(),
             metadata_limiter: Limiter::default(),
-            observers: Observers::default(),
         }
     }
 
@@ -125,7 +153,7 @@ impl Shared {
     }
 
     pub fn epoch(&self) -> u64 {
-        self.outbox.as_ref().map_or(0, Outbox::epoch)
+        self.outbox.as_ref().map_or(0, |outbox| outbox.epoch())
     }
 
     /// Notes what the connection does; true where that is news.
@@ -158,11 +186,16 @@ impl Shared {
             broker: self.settings.address(),
             error: link.broker_problem.clone().or_else(|| link.error.clone()),
             epoch: self.epoch(),
-            pending: self.outbox.as_ref().map_or(0, Outbox::pending),
-            outbox_bytes: self.outbox.as_ref().map_or(0, Outbox::bytes),
-            outbox: self.outbox.as_ref().map_or(good, Outbox::report),
+            pending: self.outbox.as_ref().map_or(0, |outbox| outbox.pending()),
+            outbox_bytes: self.outbox.as_ref().map_or(0, |outbox| outbox.bytes()),
+            outbox: self.outbox.as_ref().map_or(good, |outbox| outbox.report()),
             dropped: self.dropped.get(),
         }
+    }
+
+    /// What was said of the box last.
+    pub fn box_status(&self) -> Option<BoxStatus> {
+        lock(&self.box_status).clone()
     }
 
     pub fn set_box_status(&self, status: BoxStatus) {
@@ -175,7 +208,7 @@ impl Shared {
         let message = BoxStatusMessage {
             state: BoxState::Online,
             reason: None,
-            outbox: self.outbox.as_ref().map(Outbox::report),
+            outbox: self.outbox.as_ref().map(|outbox| outbox.report()),
             status: lock(&self.box_status).clone(),
             ..self.offline("")
         };
@@ -192,6 +225,55 @@ impl Shared {
             epoch: Id(self.epoch()),
             outbox: None,
             status: None,
+        }
+    }
+
+    /// A plugin's retained value.
+    pub fn state(&self, stream: &str, entry: &str, state: crate::flow::State) {
+        let topic = self.settings.topics.state(stream, &state.name);
+        let message = StateMessage {
+            schema: "watchpost.state/1",
+            box_: (&self.settings.box_).into(),
+            stream: stream.to_owned(),
+            entry: entry.to_owned(),
+            name: state.name,
+            value: state.value,
+        };
+        self.retain(topic, &message);
+    }
+
+    /// What a stream does.
+    pub fn stream_status(&self, stream: &str, status: StreamStatus) {
+        let message = StreamStatusMessage {
+            schema: "watchpost.stream/1",
+            box_: (&self.settings.box_).into(),
+            stream: stream.to_owned(),
+            status,
+        };
+        self.retain(self.settings.topics.stream_status(stream), &message);
+    }
+
+    /// What a plugin does.
+    pub fn plugin_status(&self, plugin: &str, status: PluginStatus) {
+        let message = PluginStatusMessage {
+            schema: "watchpost.plugin/1",
+            box_: (&self.settings.box_).into(),
+            plugin: plugin.to_owned(),
+            status,
+        };
+        self.retain(self.settings.topics.plugin_status(plugin), &message);
+    }
+
+    /// The newest picture of a stream, a JPEG.
+    pub fn snapshot(&self, stream: &str, jpeg: Vec<u8>) {
+        if !self.is_off() {
+            self.live.picture(self.settings.topics.snapshot(stream), jpeg);
+        }
+    }
+
+    fn retain(&self, topic: String, message: &impl Serialize) {
+        if !self.is_off() {
+            self.live.retain(topic, json(message));
         }
     }
 

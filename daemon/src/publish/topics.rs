@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 
 /// Makes topics for one box.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Topics {
     base: String,
 }

@@ -118,6 +118,19 @@ fn the_page_shows_what_happens_and_is_for_everybody() {
     );
     assert_eq!(browser.script("return document.getElementById('news').getAttribute('aria-live')"), "polite");
 
+    // Its snapshot is a picture, and is shown larger.
+    browser.wait(
+        "the alert's snapshot",
+        "const image = document.querySelector('#alert-list .shot img'); return image && image.naturalWidth > 0",
+    );
+    browser.run("document.querySelector('#alert-list .shot:not(:disabled)').click()");
+    browser.wait(
+        "it is larger",
+        "const i = document.querySelector('#viewer[open] img'); return i && i.naturalWidth > 0",
+    );
+    browser.press(ESCAPE);
+    browser.wait("it is closed", "return !document.getElementById('viewer').open");
+
     // Light and dark, every text can be read.
     for scheme in ["light", "dark"] {
         let features = json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] });

@@ -22,7 +22,7 @@ fn child() {
 }
 
 /// A program that takes `__broker --listen ADDRESS` as the daemon's binary does.
-fn program(folder: &Path) -> PathBuf {
+pub fn program(folder: &Path) -> PathBuf {
     let path = folder.join("broker");
     let this = std::env::current_exe().unwrap();
     let script = format!(

@@ -8,6 +8,7 @@ use std::time::Instant;
 use e2e::daemon::{binary, dist};
 use e2e::mosquitto::until;
 use watchpost::config::Settings;
+use watchpost::encode::RtspServer;
 use watchpost::flow::{Size, Thumbnail};
 use watchpost::pipeline::Supervisor;
 use watchpost::plugins::{Compiler, Host, HostOptions};
@@ -66,7 +67,7 @@ impl Streams {
             settings,
             Arc::new(host.unwrap()),
             publisher.handle(),
-            None,
+            RtspServer::idle().handle(),
             registry,
             Arc::new(crashes),
             watchpost::record::RecordHandle::off(),

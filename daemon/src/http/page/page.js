@@ -24,7 +24,7 @@ async function ask(path) {
 }
 
 const STATES = {
-  running: "good", connected: "good", ready: "good", starting: "warn", connecting: "warn", restarting: "warn",
+  running: "good", connected: "good", ready: "good", recording: "good", full: "bad", starting: "warn", connecting: "warn", restarting: "warn",
   waiting: "warn", down: "warn", building: "warn", stale: "warn", missing: "warn", ended: "", disabled: "", off: "",
   stopped: "", failed: "bad", quarantined: "bad", refused: "bad", unreachable: "bad", bad: "bad",
 };
@@ -254,6 +254,11 @@ function health(status, series) {
     { name: "Broker", value: mqtt.state, note: [mqtt.broker, mqtt.error].filter(Boolean).join(" · "), word: true },
     { name: "Outbox", value: `${mqtt.pending.toLocaleString()} events`, note: `${bytes(mqtt.outbox_bytes)} on disk${mqtt.outbox.dropped ? `, ${mqtt.outbox.dropped} dropped` : ""}${mqtt.outbox.error ? ` · ${mqtt.outbox.error}` : ""}`, line: lines.outbox },
   ];
+  const record = status.record;
+  if (record) {
+    const kept = `${record.files.toLocaleString()} recordings, ${bytes(record.bytes)}`;
+    items.push({ name: "Recording", value: record.state, note: [kept, record.dropped ? `${record.dropped} dropped` : null, record.error].filter(Boolean).join(" · "), word: true });
+  }
   for (const gpu of status.gpu.gpus ?? []) {
     items.push({ name: `GPU ${gpu.index}`, value: gpu.lost ? "lost" : gpu.sm == null ? "–" : `${gpu.sm} %`, share: gpu.memory_total ? gpu.memory_used / gpu.memory_total : null, note: gpu.lost ?? `${gpu.name ?? ""} · memory ${bytes(gpu.memory_used)} of ${bytes(gpu.memory_total)} · ${number(gpu.temperature, " °C")} · ${number(gpu.power, " W")}`, line: series.box[`gpu${gpu.index}`]?.sm, top: 1 });
   }

@@ -18,6 +18,7 @@ use super::interrupt::Stop;
 use super::subject::Subject;
 use crate::config::Settings;
 use crate::config::settings::Stream;
+use crate::encode::RtspServer;
 use crate::pipeline::{Report, Supervisor};
 use crate::plugins::{Compiler, Host, HostOptions, InstanceState};
 use crate::publish::messages::{Edge, StreamState};
@@ -72,7 +73,7 @@ impl Rig {
             &settings,
             Arc::new(host),
             publisher.handle(),
-            None,
+            RtspServer::idle().handle(),
             registry.clone(),
             Arc::new(crashes),
             crate::record::RecordHandle::off(),

@@ -24,7 +24,7 @@ impl<'a> Life<'a> {
         let settings = PublishSettings::new(&Mqtt::default(), "b", state).unwrap();
         let registry = Registry::new();
         let outbox = crate::publish::outbox::Outbox::start(state, 1 << 20, &registry).unwrap();
-        Self { shared: Shared::new(settings, Some(outbox), &registry), broker }
+        Self { shared: Shared::new(settings, Some(std::sync::Arc::new(outbox)), &registry), broker }
     }
 
     fn announce(&self, facts: &Facts) {

@@ -97,7 +97,8 @@ pub struct BoxStatusMessage {
     pub box_: Name,
     /// Whether it is there.
     pub state: BoxState,
-    /// Why it is offline: `stopped` (on purpose) or `lost` (it crashed, lost power or its network).
+    /// Why it is offline: `stopped` (on purpose), `moved` (a reload gave it another name or broker) or `lost` (it crashed,
+    /// lost power or its network).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<&'static str>,
     /// Which start of the daemon this is.

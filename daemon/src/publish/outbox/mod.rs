@@ -70,6 +70,8 @@ struct State {
     pending: u64,
     bytes: u64,
     report: Option<OutboxReport>,
+    /// Bytes on disk at most from now on.
+    limit: Option<u64>,
     stop: bool,
 }
 
@@ -146,6 +148,12 @@ impl Outbox {
         drop(state);
         self.shared.wake.notify_one();
         seq
+    }
+
+    /// Keeps at most `bytes` on disk from now on.
+    pub fn limit(&self, bytes: u64) {
+        self.shared.lock().limit = Some(bytes);
+        self.shared.wake.notify_one();
     }
 
     /// A connection begins: messages are read from the oldest that is not acknowledged.
@@ -295,7 +303,7 @@ impl Shared {
                 let idle = |state: &mut State| {
                     let wants = state.connected && more && state.ahead_bytes < AHEAD_BYTES / 2;
                     let nothing = state.queue.is_empty() && state.session == session && !wants;
-                    nothing && state.acked <= store.acked() && !state.stop
+                    nothing && state.acked <= store.acked() && state.limit.is_none() && !state.stop
                 };
                 let state = self.lock();
                 let waited = self.wake.wait_timeout_while(state, TICK, idle);
@@ -306,6 +314,9 @@ impl Shared {
                     store.rewind();
                 }
                 store.ack(state.acked);
+                if let Some(bytes) = state.limit.take() {
+                    store.limit(bytes);
+                }
                 store.dropped += std::mem::take(&mut state.overflowed);
                 state.queue_bytes = 0;
                 state.busy = state.queue.len() as u64;

@@ -164,6 +164,12 @@ impl Store {
         }
     }
 
+    /// Keeps at most `bytes` on disk from now on.
+    pub fn limit(&mut self, bytes: u64) {
+        self.limit = bytes;
+        self.bound_disk();
+    }
+
     /// Gives each record its position and makes all durable with one sync; in memory where the disk fails.
     pub fn append(&mut self, records: Vec<Record>) {
         let mut batch = Vec::with_capacity(records.len());
