@@ -151,7 +151,7 @@ impl Clip {
             file.next = part.next;
         }
         if over {
-            file.mux.end();
+            file.mux.end().map_err(|error| named(error, &file.part))?;
             file.ended = Some(Instant::now());
         }
         Ok(Progress::Going)

@@ -14,6 +14,7 @@ mod jpeg;
 mod mux;
 mod status;
 mod store;
+mod timing;
 mod writer;
 
 pub use handle::{RecordHandle, Wish};

@@ -12,6 +12,7 @@ use gstreamer::{self as gst, prelude::*};
 use gstreamer_app as gst_app;
 
 use super::status::Trouble;
+use super::timing::{Timed, Timing};
 use crate::flow::{Packet, PacketKind, Part};
 
 /// Bytes that wait for the disk at most.
@@ -49,11 +50,7 @@ pub(super) struct Mux {
     pipeline: gst::Pipeline,
     video: gst_app::AppSrc,
     audio: Option<gst_app::AppSrc>,
-    /// Stream time at which the file begins.
-    base: u64,
-    /// Decoding times are not known, and are found out on the way.
-    untimed: bool,
-    last: [u64; 2],
+    timing: Timing,
 }
 
 /// The bytes of a packet, held by a buffer for as long as GStreamer needs them.
@@ -84,66 +81,63 @@ impl Mux {
         let media = media(&caps);
         let parser = VIDEO.iter().find(|(known, _)| *known == media);
         let (_, parser) = parser.ok_or_else(|| text(format!("MP4 cannot hold {media}")))?;
-        let untimed = reordered(first);
-        let timestamper = match *parser {
-            "h264parse" if untimed => Some("h264timestamper"),
-            "h265parse" if untimed => Some("h265timestamper"),
-            _ => None,
-        };
-        // An old GStreamer without it writes such a clip less smoothly.
-        let timestamper = timestamper.filter(|name| gst::ElementFactory::find(name).is_some());
-        let untimed = timestamper.is_some();
-        let row: Vec<&str> = timestamper.into_iter().chain([*parser]).collect();
-        let video = branch(&pipeline, &mux, &caps, &row)?;
+        let video = branch(&pipeline, &mux, &caps, parser)?;
         let audio = match &first.audio {
             Some(track) => {
                 let caps: gst::Caps = track.caps.parse().map_err(text)?;
-                audio_parser(&caps).map(|parser| branch(&pipeline, &mux, &caps, &[parser])).transpose()?
+                audio_parser(&caps).map(|parser| branch(&pipeline, &mux, &caps, parser)).transpose()?
             }
             None => None,
         };
-        let base = first.packets.first().map_or(0, |packet| packet.dts.min(packet.pts));
+        let timing = Timing::new(first.packets.iter().filter(|packet| packet.kind == PacketKind::Video));
         pipeline.set_state(gst::State::Playing).map_err(text)?;
-        Ok(Self { pipeline, video, audio, base, untimed, last: [0; 2] })
+        Ok(Self { pipeline, video, audio, timing })
     }
 
-    /// Adds a packet; sound from before the first picture is left out.
+    /// Adds a packet; what belongs before the first picture is left out.
     pub fn push(&mut self, packet: &Packet) -> Result<(), MuxError> {
-        let (source, last) = match (packet.kind, &self.audio) {
-            (PacketKind::Video, _) => (&self.video, &mut self.last[0]),
-            (PacketKind::Audio, Some(audio)) => (audio, &mut self.last[1]),
-            (PacketKind::Audio, None) => return Ok(()),
-        };
-        let Some(pts) = packet.pts.checked_sub(self.base) else { return Ok(()) };
-        if source.current_level_bytes() > WAITING {
+        let waiting = [Some(&self.video), self.audio.as_ref()].into_iter().flatten();
+        if waiting.map(gst_app::AppSrc::current_level_bytes).sum::<u64>() > WAITING {
             return Err(text("the disk is too slow"));
         }
-        // Decoding times grow: a parser takes one that comes twice for none, and loses the picture's time over it.
-        let dts = packet.dts.saturating_sub(self.base).max(*last);
-        *last = dts + 1;
-        let mut buffer = gst::Buffer::from_slice(Bytes(Arc::clone(&packet.data)));
-        if let Some(buffer) = buffer.get_mut() {
-            buffer.set_pts(gst::ClockTime::from_nseconds(pts));
-            if !self.untimed {
-                buffer.set_dts(gst::ClockTime::from_nseconds(dts));
-            }
-            if !packet.key {
-                buffer.set_flags(gst::BufferFlags::DELTA_UNIT);
-            }
+        match (packet.kind, &self.audio) {
+            (PacketKind::Video, _) => match self.timing.push(packet.clone()) {
+                Some(timed) => self.send(&timed),
+                None => Ok(()),
+            },
+            (PacketKind::Audio, Some(audio)) => match self.timing.place(packet.pts) {
+                Some(pts) => self.sent(audio.push_buffer(buffer(packet, pts, pts))),
+                None => Ok(()),
+            },
+            (PacketKind::Audio, None) => Ok(()),
         }
-        match source.push_buffer(buffer) {
+    }
+
+    fn send(&self, timed: &Timed) -> Result<(), MuxError> {
+        self.sent(self.video.push_buffer(buffer(&timed.packet, timed.pts, timed.dts)))
+    }
+
+    /// Where the pipeline refuses it has failed, and says why.
+    fn sent(&self, outcome: Result<gst::FlowSuccess, gst::FlowError>) -> Result<(), MuxError> {
+        match outcome {
             Ok(_) => Ok(()),
-            // The pipeline has failed, and says why.
             Err(error) => Err(self.look().err().unwrap_or_else(|| text(error))),
         }
     }
 
     /// No further packets.
-    pub fn end(&self) {
+    ///
+    /// # Errors
+    /// As [`Self::push`].
+    pub fn end(&mut self) -> Result<(), MuxError> {
+        while let Some(timed) = self.timing.pop() {
+            self.send(&timed)?;
+        }
         for source in [Some(&self.video), self.audio.as_ref()].into_iter().flatten() {
             // Refused where the pipeline has failed, which the next look finds.
             let _ = source.end_of_stream();
         }
+        Ok(())
     }
 
     /// Whether the file is whole; an error where it will never be.
@@ -190,17 +184,27 @@ fn branch(
     pipeline: &gst::Pipeline,
     mux: &gst::Element,
     caps: &gst::Caps,
-    row: &[&str],
+    parser: &str,
 ) -> Result<gst_app::AppSrc, MuxError> {
     let source = gst_app::AppSrc::builder().caps(caps).format(gst::Format::Time).max_bytes(0).build();
-    let mut elements = vec![source.clone().upcast()];
-    for element in row {
-        elements.push(make(element)?);
-    }
-    pipeline.add_many(&elements).map_err(text)?;
-    elements.push(mux.clone());
-    gst::Element::link_many(&elements).map_err(text)?;
+    let parser = make(parser)?;
+    let row = [source.upcast_ref(), &parser];
+    pipeline.add_many(row).map_err(text)?;
+    gst::Element::link_many([row[0], row[1], mux]).map_err(text)?;
     Ok(source)
+}
+
+/// A packet at these times of the file.
+fn buffer(packet: &Packet, pts: u64, dts: u64) -> gst::Buffer {
+    let mut buffer = gst::Buffer::from_slice(Bytes(Arc::clone(&packet.data)));
+    if let Some(buffer) = buffer.get_mut() {
+        buffer.set_pts(gst::ClockTime::from_nseconds(pts));
+        buffer.set_dts(gst::ClockTime::from_nseconds(dts));
+        if !packet.key {
+            buffer.set_flags(gst::BufferFlags::DELTA_UNIT);
+        }
+    }
+    buffer
 }
 
 fn media(caps: &gst::Caps) -> String {
@@ -217,15 +221,4 @@ fn audio_parser(caps: &gst::Caps) -> Option<&'static str> {
         ("audio/x-opus", _) => Some("opusparse"),
         _ => None,
     }
-}
-
-/// Whether frames come in another order than they are shown in, without decoding times that say so.
-fn reordered(part: &Part) -> bool {
-    let video: Vec<u64> = part
-        .packets
-        .iter()
-        .filter(|packet| packet.kind == PacketKind::Video)
-        .map(|packet| packet.dts)
-        .collect();
-    !video.is_sorted()
 }
