@@ -196,7 +196,9 @@ impl Context {
 
     fn refuse(&self, refused: Refused, route: Route<'_>, path: &str) -> Answer {
         let why = match refused {
-            Refused::Hosts => return answer::error(StatusCode::BAD_REQUEST, "the request names several hosts"),
+            Refused::Hosts => {
+                return answer::error(StatusCode::BAD_REQUEST, "the request names several hosts");
+            }
             Refused::Host => {
                 return answer::error(
                     StatusCode::MISDIRECTED_REQUEST,
