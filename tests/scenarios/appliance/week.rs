@@ -20,6 +20,9 @@ const PLUGINS: &str = "/var/lib/watchpost/plugins";
 /// How long an alert may take to come: fights are seconds long and some seconds apart.
 const ALERT: Duration = Duration::from_secs(90);
 
+/// Its name, and what happens.
+type Day = (&'static str, fn(&mut Appliance));
+
 #[test]
 #[ignore = "takes minutes, root, and what `make test-appliance` makes first"]
 fn a_users_week() {
@@ -28,7 +31,7 @@ fn a_users_week() {
     let audit = Audit::start(&appliance);
     let observer = Observer::start(&appliance);
     first_stream(&appliance);
-    let days: [(&str, fn(&mut Appliance)); 5] = [
+    let days: [Day; 5] = [
         ("plugins", |appliance| plugins(appliance)),
         ("wrong_configuration", |appliance| wrong_configuration(appliance)),
         ("killed", |appliance| killed(appliance)),
@@ -38,7 +41,7 @@ fn a_users_week() {
     run(&days, &mut appliance);
     audit.end(&appliance);
     drop(observer);
-    let days: [(&str, fn(&mut Appliance)); 4] = [
+    let days: [Day; 4] = [
         ("reboot", reboot),
         ("upgrade", |appliance| upgrade(appliance)),
         ("downgrade", |appliance| downgrade(appliance)),
@@ -48,7 +51,7 @@ fn a_users_week() {
 }
 
 /// Day after day; with `WATCHPOST_WEEK="hung reboot"` only those, for who works on one of them.
-fn run(days: &[(&str, fn(&mut Appliance))], appliance: &mut Appliance) {
+fn run(days: &[Day], appliance: &mut Appliance) {
     let wanted = std::env::var("WATCHPOST_WEEK").ok();
     for (name, day) in days {
         if wanted.as_ref().is_none_or(|wanted| wanted.split_whitespace().any(|word| word == *name)) {
