@@ -4,7 +4,7 @@
 #   make test      all tests
 #   make accept    the acceptance: twenty rendered scenes through the whole daemon (a quarter of an hour)
 #   make bench     the CPU budgets, as ratios measured in one run
-#   make deb       the Debian package: target/deb/watchpost_*.deb; ARCH=arm64 for that architecture
+#   make deb       the Debian package: target/deb/watchpost_*.deb
 #   make test-appliance  the package in a booted Debian, through a user's week (root; part of `make test` there)
 #   make ptx       compile the GPU's kernels again, after a change of daemon/src/gpu/kernels
 #   make gpu-bundle  what tests/gpu/run takes to a machine with a GPU
