@@ -41,6 +41,10 @@ help:
 
 ## Set-up
 
+# Debian packages that are not there yet.
+install-missing = missing=""; for p in $(1); do dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$p"; done; \
+	if [ -n "$$missing" ]; then echo "installing:$$missing"; $(SUDO) apt-get update -q && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$missing; fi
+
 setup: $(ONNXRUNTIME)
 	@$(call install-missing,$(PACKAGES))
 	@rustup target list --installed | grep -qx wasm32-wasip2 || rustup target add wasm32-wasip2
@@ -72,9 +76,6 @@ build: plugins
 
 # The tools are only for who makes the package.
 PACKAGING := debhelper dpkg-dev lintian lowdown
-install-missing = missing=""; for p in $(1); do dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$p"; done; \
-	if [ -n "$$missing" ]; then echo "installing:$$missing"; $(SUDO) apt-get update -q && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$missing; fi
-
 deb: build
 	@$(call install-missing,$(PACKAGING))
 	rm -f target/deb/*.deb
@@ -122,7 +123,7 @@ target/cuda/libnvcuvid.so.1: tests/cuda/nvcuvid.c
 
 # For a machine with a GPU: see tests/gpu/run.
 gpu-bundle: build
-	@command -v zstd >/dev/null || { $(SUDO) apt-get update -q && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends zstd; }
+	@$(call install-missing,zstd)
 	tests/gpu/bundle target/watchpost-gpu.tar.zst
 
 # Elements that stand for NVDEC and NVENC there: a folder of its own, which GST_PLUGIN_PATH names in tests that want them.
@@ -175,7 +176,7 @@ PTX_FLAGS := -x cuda --cuda-device-only -nocudainc -nocudalib -S -std=c++14 -O3 
   -Wall -Wextra -Werror --cuda-gpu-arch=sm_60 -Xclang -target-feature -Xclang +ptx60
 
 ptx:
-	@command -v clang-14 >/dev/null || { $(SUDO) apt-get update -q && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends clang-14; }
+	@$(call install-missing,clang-14)
 	for k in $(KERNELS); do clang-14 $(PTX_FLAGS) $(KERNEL_DIR)/$$k.cu -o $(KERNEL_DIR)/$$k.body && \
 	  { echo "// common.h and $$k.cu, SHA-256 $$(cat $(KERNEL_DIR)/common.h $(KERNEL_DIR)/$$k.cu | sha256sum | cut -d' ' -f1)"; cat $(KERNEL_DIR)/$$k.body; } > $(KERNEL_DIR)/$$k.ptx && \
 	  rm $(KERNEL_DIR)/$$k.body || exit 1; done

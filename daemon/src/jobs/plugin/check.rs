@@ -7,9 +7,8 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 
-use crate::config::settings::{Limits, Paths};
-use crate::plugins::{Compiler, HostOptions, Inspection, inspect};
-use crate::telemetry::Registry;
+use crate::config::settings::Limits;
+use crate::plugins::{Inspection, inspect};
 
 /// Arguments of `watchpost plugin check`.
 #[derive(Debug, Clone, clap::Args)]
@@ -34,17 +33,7 @@ pub struct CheckArgs {
 pub fn check(arguments: &CheckArgs, limits: &Limits) -> anyhow::Result<Inspection> {
     let config = serde_json::from_str(&arguments.entry).context("--entry is no JSON object")?;
     let folder = tempfile::tempdir()?;
-    let options = HostOptions {
-        paths: Paths {
-            state: folder.path().join("state"),
-            cache: folder.path().join("cache"),
-            ..Paths::default()
-        },
-        limits: limits.clone(),
-        compiler: Compiler::own()?,
-        metrics: Registry::new(),
-        on_notice: None,
-    };
+    let options = super::aside(folder.path(), limits)?;
     Ok(inspect(options, &arguments.file, config, arguments.frames)?)
 }
 

@@ -15,10 +15,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use serde_json::{Map, Value};
 
-use crate::config::settings::{Limits, Paths};
+use crate::config::settings::Limits;
 use crate::pipeline::trace::lines::Header;
-use crate::plugins::{Compiler, HostOptions, Player};
-use crate::telemetry::Registry;
+use crate::plugins::Player;
 
 /// Arguments of `watchpost plugin replay`.
 #[derive(Debug, Clone, clap::Args)]
@@ -66,17 +65,7 @@ struct Part {
 /// Where the file is no plugin or the trace is none, the plugin fails, or what it emits differs.
 pub fn run(arguments: &ReplayArgs, limits: &Limits) -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
-    let options = HostOptions {
-        paths: Paths {
-            state: folder.path().join("state"),
-            cache: folder.path().join("cache"),
-            ..Paths::default()
-        },
-        limits: limits.clone(),
-        compiler: Compiler::own()?,
-        metrics: Registry::new(),
-        on_notice: None,
-    };
+    let options = super::aside(folder.path(), limits)?;
     let config = arguments.config.as_deref().map(given).transpose()?;
     let mut player = Player::load(options, &arguments.file)?;
     let (header, lines) = read::open(&arguments.trace)?;
