@@ -16,6 +16,7 @@
 pub mod app;
 pub mod cli;
 pub mod config;
+pub mod durable;
 pub mod share;
 
 pub mod flow;

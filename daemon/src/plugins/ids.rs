@@ -5,9 +5,11 @@
 //! writes back what was not used.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+
+use crate::durable;
 
 /// Ids reserved at once.
 const BLOCK: u64 = 1 << 16;
@@ -43,7 +45,7 @@ impl Ids {
             Err(error) => return Err(error),
         };
         let reserved = next + BLOCK;
-        write_durably(path, reserved.to_string().as_bytes())?;
+        durable::replace(path, reserved.to_string().as_bytes())?;
         Ok(Self { path: Some(path.to_owned()), inner: Mutex::new(Inner { next: next.max(1), reserved }) })
     }
 
@@ -66,7 +68,7 @@ impl Ids {
         if inner.next >= inner.reserved {
             let reserved = inner.reserved + BLOCK;
             if let Some(path) = &self.path {
-                write_durably(path, reserved.to_string().as_bytes())?;
+                durable::replace(path, reserved.to_string().as_bytes())?;
             }
             inner.reserved = reserved;
         }
@@ -84,20 +86,10 @@ impl Drop for Ids {
     fn drop(&mut self) {
         let next = self.inner.lock().unwrap_or_else(PoisonError::into_inner).next;
         let Some(path) = &self.path else { return };
-        if let Err(error) = write_durably(path, next.to_string().as_bytes()) {
+        if let Err(error) = durable::replace(path, next.to_string().as_bytes()) {
             tracing::debug!(path = %path.display(), %error, "the rest of a block of ids is lost");
         }
     }
-}
-
-/// Replaces a file so that after a power cut either the old or the new content is there.
-pub(super) fn write_durably(path: &Path, content: &[u8]) -> io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
-    file.write_all(content)?;
-    file.as_file().sync_data()?;
-    file.persist(path).map_err(|error| error.error)?;
-    fs::File::open(folder)?.sync_all()
 }
 
 #[cfg(test)]

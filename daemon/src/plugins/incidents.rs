@@ -16,7 +16,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::ids::{Ids, write_durably};
+use super::ids::Ids;
+use crate::durable;
 use crate::flow::{Change, Event, Rect, Severity};
 
 /// Incidents that one entry may have open.
@@ -243,7 +244,7 @@ impl Ledger {
                 serde_json::to_writer(&mut content, &Line::Begin(open.clone()))?;
                 content.push(b'\n');
             }
-            write_durably(&self.path, &content)?;
+            durable::replace(&self.path, &content)?;
             self.written = content.len() as u64;
             self.file = Some(OpenOptions::new().append(true).open(&self.path)?);
             return Ok(());
@@ -291,7 +292,7 @@ pub(super) fn orphans(folder: &Path) -> io::Result<Vec<Orphan>> {
             serde_json::to_writer(&mut content, &Line::Begin(found.clone()))?;
             content.push(b'\n');
         }
-        write_durably(&gathered, &content)?;
+        durable::replace(&gathered, &content)?;
     }
     for path in logs.iter().filter(|path| **path != gathered) {
         fs::remove_file(path)?;

@@ -6,11 +6,11 @@
 //! cannot be written is logged: then something stale may stay at the broker.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+
+use crate::durable;
 
 /// What is, or may be, at the broker.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,11 +70,7 @@ impl Memory {
     }
 
     fn write(&self) -> std::io::Result<()> {
-        let beside = self.path.with_extension("new");
-        let mut file = File::create(&beside)?;
-        file.write_all(&serde_json::to_vec(&self.retained)?)?;
-        file.sync_all()?;
-        std::fs::rename(&beside, &self.path)
+        durable::replace(&self.path, &serde_json::to_vec(&self.retained)?)
     }
 }
 

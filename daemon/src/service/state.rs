@@ -6,8 +6,10 @@
 //! wrote none, and an empty one is as good. A file that makes no sense is said and written anew: a power cut is likelier
 //! than a newer version. `app` asks before anything else looks into the folder.
 
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
+
+use crate::durable;
 
 /// The layout that this daemon writes.
 pub const VERSION: u32 = 1;
@@ -118,15 +120,7 @@ fn own() -> String {
 /// Writes the version; whole or not at all. A disk that is full must not keep the daemon from its alerts.
 fn note(folder: &Path, version: u32) {
     let path = folder.join(FILE);
-    let write = || -> io::Result<()> {
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
-        writeln!(file, "{version}\n{}", own())?;
-        std::fs::set_permissions(file.path(), std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
-        file.as_file().sync_all()?;
-        file.persist(&path)?;
-        std::fs::File::open(folder)?.sync_all()
-    };
-    if let Err(error) = write() {
+    if let Err(error) = durable::replace(&path, format!("{version}\n{}\n", own()).as_bytes()) {
         tracing::warn!(path = %path.display(), %error, "the state's version cannot be written");
     }
 }

@@ -5,11 +5,10 @@
 //! repeat numbers that receivers have seen. Where the file cannot be written the clock's seconds are used
 //! and a warning says so.
 
-use std::fs::File;
-use std::io::Write;
 use std::path::Path;
 
 use super::super::messages::Timestamp;
+use crate::durable;
 
 /// Makes the next epoch durable and returns it.
 pub fn next(folder: &Path) -> u64 {
@@ -17,7 +16,7 @@ pub fn next(folder: &Path) -> u64 {
     let seconds = (Timestamp::now().0 / 1_000_000).max(1);
     let last = std::fs::read_to_string(&path).ok().and_then(|text| text.trim().parse::<u64>().ok());
     let epoch = last.map_or(seconds, |last| last.saturating_add(1));
-    match write(folder, &path, epoch) {
+    match durable::replace(&path, format!("{epoch}\n").as_bytes()) {
         Ok(()) => epoch,
         Err(error) => {
             let epoch = epoch.max(seconds);
@@ -28,15 +27,6 @@ pub fn next(folder: &Path) -> u64 {
             epoch
         }
     }
-}
-
-fn write(folder: &Path, path: &Path, epoch: u64) -> std::io::Result<()> {
-    let beside = path.with_extension("new");
-    let mut file = File::create(&beside)?;
-    writeln!(file, "{epoch}")?;
-    file.sync_all()?;
-    std::fs::rename(&beside, path)?;
-    File::open(folder)?.sync_all()
 }
 
 #[cfg(test)]

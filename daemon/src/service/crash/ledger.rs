@@ -18,7 +18,7 @@
 //! - Crashes that a quarantine explains are taken out: they speak against nobody else.
 
 use std::collections::BTreeMap;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -26,6 +26,7 @@ use serde::{Deserialize, Serialize};
 
 use super::record::{Crash, Culprit};
 use super::table::YOUNG;
+use crate::durable;
 
 /// Crashes that quarantine a source.
 pub const STRIKES: usize = 3;
@@ -214,13 +215,9 @@ impl Ledger {
 
     /// Replaces the file; after a power cut the old or the new one is there.
     fn save(&self) -> io::Result<()> {
-        let folder = self.path.parent().unwrap_or(Path::new("."));
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
-        serde_json::to_writer_pretty(&mut file, &self.book)?;
-        file.write_all(b"\n")?;
-        file.as_file().sync_data()?;
-        file.persist(&self.path).map_err(|error| error.error)?;
-        std::fs::File::open(folder)?.sync_all()
+        let mut book = serde_json::to_vec_pretty(&self.book)?;
+        book.push(b'\n');
+        durable::replace(&self.path, &book)
     }
 }
 
