@@ -110,6 +110,30 @@ fn a_daemon_at_work_answers_over_http() {
 }
 
 #[test]
+fn alerts_outlive_the_daemon() {
+    let folder = tempfile::tempdir().unwrap();
+    let port = free_port();
+    let alerts = || get(port, "/api/alerts").unwrap().json()["alerts"].clone();
+    let daemon = Daemon::start(folder.path(), &config(port, "off"));
+    served(&daemon);
+    until("an alert is shown", || alerts()[0].is_object());
+    let before = alerts()[0].clone();
+    let id = before["incident"].as_str().unwrap();
+    let file = folder.path().join("state/alerts.json");
+    until("it is written down", || std::fs::read_to_string(&file).is_ok_and(|text| text.contains(id)));
+    daemon.kill();
+
+    let daemon = Daemon::start(folder.path(), &config(port, "off"));
+    served(&daemon);
+    let all = alerts();
+    let after = all.as_array().unwrap().iter().find(|alert| alert["incident"] == *id);
+    let after = after.unwrap_or_else(|| panic!("{id} in {all}"));
+    assert_eq!((&after["kind"], &after["begin"]), (&before["kind"], &before["begin"]));
+    assert_eq!(after["ended"], true, "no daemon sees it any more");
+    assert!(daemon.stop().success());
+}
+
+#[test]
 fn the_page_is_not_opened_to_others_without_a_token() {
     let folder = tempfile::tempdir().unwrap();
     let port = free_port();

@@ -182,6 +182,8 @@ pub(super) async fn serve(
     if let Some(publisher) = core.publisher.lock().await.take() {
         publisher.stop(FLUSH).await;
     }
+    // With the ends that the streams' stopping brought.
+    let _ = tokio::task::spawn_blocking(move || page.remember()).await;
     tracing::info!("stopped");
     match lost {
         // The service manager starts a new process, which can use the GPU again.

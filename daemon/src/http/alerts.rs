@@ -1,12 +1,15 @@
 //! The last incidents, for the page.
 //!
-//! In: [`Step`]s, from any thread. Out: one entry an incident, the newest first, its steps merged. Bounded; the oldest that
-//! is over goes first. In memory only: what must not be lost goes through the outbox.
+//! In: [`Step`]s, from any thread; at the start the list that an earlier life left. Out: one entry an incident, the newest
+//! first, its steps merged; the list as a file, to be written where writing may wait. Bounded; the oldest that is over goes
+//! first. What was added since the last [`Alerts::unsaved`] a `kill -9` takes: what must not be lost goes through the
+//! outbox.
 
 use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::flow::{Change, Event, Severity};
@@ -31,11 +34,11 @@ pub struct Step {
     pub reason: Option<String>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Incident {
-    stream: Arc<str>,
-    plugin: Arc<str>,
-    entry: Arc<str>,
+    stream: String,
+    plugin: String,
+    entry: String,
     id: u64,
     kind: String,
     /// The gravest so far.
@@ -51,14 +54,51 @@ struct Incident {
 
 /// The last incidents.
 #[derive(Debug, Default)]
-pub(super) struct Alerts(Mutex<VecDeque<Incident>>);
+pub(super) struct Alerts(Mutex<List>);
+
+#[derive(Debug, Default)]
+struct List {
+    incidents: VecDeque<Incident>,
+    /// Whether the file lacks some of it.
+    changed: bool,
+}
 
 impl Alerts {
+    /// The list of an earlier life, out of [`Alerts::unsaved`]'s bytes. What went on when they were written is over by now:
+    /// the daemon that saw it is gone.
+    ///
+    /// # Errors
+    /// Where the bytes are no such list.
+    pub(super) fn restore(bytes: &[u8]) -> Result<Self, serde_json::Error> {
+        let mut incidents: VecDeque<Incident> = serde_json::from_slice(bytes)?;
+        for incident in &mut incidents {
+            incident.ended = true;
+        }
+        incidents.drain(..incidents.len().saturating_sub(KEPT));
+        Ok(Self(Mutex::new(List { incidents, changed: false })))
+    }
+
+    /// The list as a file, where it has changed since the last call.
+    pub(super) fn unsaved(&self) -> Option<Vec<u8>> {
+        let mut list = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if !std::mem::take(&mut list.changed) {
+            return None;
+        }
+        serde_json::to_vec(&list.incidents).ok()
+    }
+
+    /// The file was not written after all.
+    pub(super) fn not_saved(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).changed = true;
+    }
+
     /// Adds a step.
     pub(super) fn add(&self, step: Step) {
-        let mut incidents = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut list = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        list.changed = true;
+        let incidents = &mut list.incidents;
         let Step { stream, plugin, entry, event, captured, reason } = step;
-        let known = incidents.iter_mut().find(|it| it.id == event.incident && it.stream == stream);
+        let known = incidents.iter_mut().find(|it| it.id == event.incident && *it.stream == *stream);
         let ended = event.change == Change::End;
         if let Some(incident) = known {
             incident.severity = incident.severity.max(event.severity);
@@ -74,9 +114,9 @@ impl Alerts {
         }
         incidents.push_back(Incident {
             reason: reason.or_else(|| said(&event)),
-            stream,
-            plugin,
-            entry,
+            stream: stream.to_string(),
+            plugin: plugin.to_string(),
+            entry: entry.to_string(),
             id: event.incident,
             kind: event.kind,
             severity: event.severity,
@@ -90,21 +130,21 @@ impl Alerts {
     /// All of them, the newest first; times in milliseconds since 1970. `clips`: the folder of recordings, of which those
     /// that are there are named.
     pub(super) fn list(&self, clips: &Path) -> Value {
-        let incidents = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        incidents.iter().rev().map(|incident| incident.value(clips)).collect()
+        let list = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        list.incidents.iter().rev().map(|incident| incident.value(clips)).collect()
     }
 }
 
 impl Incident {
     fn value(&self, clips: &Path) -> Value {
         let recorded = |kind: &str| {
-            let file = clips.join(&*self.stream).join(format!("{}.{kind}", self.id));
+            let file = clips.join(&self.stream).join(format!("{}.{kind}", self.id));
             file.is_file().then(|| format!("/clips/{}/{}.{kind}", self.stream, self.id))
         };
         json!({
-            "stream": &*self.stream,
-            "plugin": &*self.plugin,
-            "entry": &*self.entry,
+            "stream": self.stream,
+            "plugin": self.plugin,
+            "entry": self.entry,
             "incident": self.id.to_string(),
             "kind": self.kind,
             "severity": self.severity,
@@ -175,6 +215,31 @@ mod tests {
         assert_eq!(seven["reason"], "the source was lost");
         assert_eq!(seven["snapshot"], "/clips/gate/7.jpg");
         assert_eq!(seven["clip"], "/clips/gate/7.mp4");
+    }
+
+    #[test]
+    fn a_later_life_knows_them_and_none_goes_on() {
+        let alerts = Alerts::default();
+        assert_eq!(alerts.unsaved(), None, "nothing to write yet");
+        alerts.add(step(7, Change::Begin, 0.7, 1_000_000));
+        alerts.add(step(8, Change::Begin, 0.9, 2_000_000));
+        let bytes = alerts.unsaved().unwrap();
+        assert_eq!(alerts.unsaved(), None, "written already");
+        alerts.not_saved();
+        assert_eq!(alerts.unsaved().as_ref(), Some(&bytes));
+
+        let later = Alerts::restore(&bytes).unwrap();
+        assert_eq!(later.unsaved(), None);
+        let nowhere = Path::new("/nonexistent");
+        let list = later.list(nowhere);
+        assert_eq!((&list[0]["incident"], &list[0]["ended"]), (&json!("8"), &json!(true)));
+        // The end that the daemon says in place of the one that is gone.
+        later.add(Step { reason: Some("daemon-restarted".into()), ..step(7, Change::End, 0.1, 5_000_000) });
+        let list = later.list(nowhere);
+        assert_eq!(list.as_array().unwrap().len(), 2);
+        assert_eq!((&list[1]["begin"], &list[1]["last"]), (&json!(1000), &json!(5000)));
+        assert_eq!(list[1]["reason"], "daemon-restarted");
+        assert!(Alerts::restore(b"[{\"stream\":").is_err());
     }
 
     #[test]

@@ -25,6 +25,7 @@ mod slow;
 mod tests;
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
@@ -34,6 +35,7 @@ use tokio::sync::watch;
 use self::alerts::Alerts;
 use self::series::Series;
 use crate::config::settings::Http;
+use crate::durable;
 use crate::telemetry::Registry;
 
 pub use alerts::Step;
@@ -132,6 +134,10 @@ pub struct Page(Arc<Shared>);
 struct Shared {
     registry: Registry,
     alerts: Alerts,
+    /// Where the alerts are kept.
+    file: PathBuf,
+    /// Whether they could not be written at the last try.
+    forgetful: AtomicBool,
     series: Mutex<Series>,
     status: Mutex<HttpStatus>,
     setup: watch::Sender<Setup>,
@@ -142,13 +148,17 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Page {
-    /// A page that is to be served as configured. `state`: `paths.state`, below which recordings are.
+    /// A page that is to be served as configured. `state`: `paths.state`, below which recordings are, and the alerts of the
+    /// daemon's earlier lives.
     #[must_use]
     pub fn new(http: &Http, state: &Path, registry: &Registry) -> Self {
+        let file = state.join("alerts.json");
         let status = HttpStatus { state: HttpState::Starting, url: http.url(), token: false, error: None };
         Self(Arc::new(Shared {
             registry: registry.clone(),
-            alerts: Alerts::default(),
+            alerts: remembered(&file),
+            file,
+            forgetful: AtomicBool::new(false),
             series: Mutex::default(),
             status: Mutex::new(status),
             setup: watch::Sender::new(setup(http, state)),
@@ -170,6 +180,21 @@ impl Page {
         self.0.alerts.add(step);
     }
 
+    /// Writes the alerts down, where there are new ones: for the page of the daemon's next life. May wait for the disk.
+    pub fn remember(&self) {
+        let Some(bytes) = self.0.alerts.unsaved() else { return };
+        let Err(error) = durable::replace(&self.0.file, &bytes) else {
+            self.0.forgetful.store(false, Ordering::Relaxed);
+            return;
+        };
+        self.0.alerts.not_saved();
+        // Once, and not at each try while the disk is full.
+        if !self.0.forgetful.swap(true, Ordering::Relaxed) {
+            tracing::warn!(path = %self.0.file.display(), %error,
+                "the page's list of alerts cannot be written; after a restart it would lack the newest");
+        }
+    }
+
     /// How it is served.
     #[must_use]
     pub fn status(&self) -> HttpStatus {
@@ -179,6 +204,15 @@ impl Page {
     fn set_status(&self, state: HttpState, http: &Http, token: bool, error: Option<String>) {
         *lock(&self.0.status) = HttpStatus { state, url: http.url(), token, error };
     }
+}
+
+/// The alerts of earlier lives.
+fn remembered(file: &Path) -> Alerts {
+    let Ok(bytes) = std::fs::read(file) else { return Alerts::default() };
+    Alerts::restore(&bytes).unwrap_or_else(|error| {
+        tracing::warn!(path = %file.display(), %error, "the page's alerts of before are not known any more");
+        Alerts::default()
+    })
 }
 
 fn setup(http: &Http, state: &Path) -> Setup {

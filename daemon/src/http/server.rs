@@ -62,14 +62,23 @@ impl Server {
     }
 }
 
-/// Keeps the last minutes of figures.
+/// Keeps the last minutes of figures, and writes new alerts down.
 async fn look(page: Page, stop: CancellationToken) {
     let mut tick = tokio::time::interval(STEP);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
-            _ = tick.tick() => lock(&page.0.series).look(&page.0.registry),
+            _ = tick.tick() => {
+                lock(&page.0.series).look(&page.0.registry);
+                let page = page.clone();
+                // A disk that hangs holds up the lines of the page, and nothing else.
+                let written = tokio::task::spawn_blocking(move || page.remember());
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    _ = written => {}
+                }
+            }
         }
     }
 }
