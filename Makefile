@@ -4,7 +4,7 @@
 #   make test      all tests
 #   make accept    the acceptance: twenty rendered scenes through the whole daemon (a quarter of an hour)
 #   make bench     the CPU budgets, as ratios measured in one run
-#   make deb       the Debian package: target/deb/watchpost_*.deb
+#   make deb       the Debian package: target/deb/watchpost_*.deb; ARCH=arm64: built across, target/deb/arm64/
 #   make test-appliance  the package in a booted Debian, through a user's week (root; part of `make test` there)
 #   make ptx       compile the GPU's kernels again, after a change of daemon/src/gpu/kernels
 #   make gpu-bundle  what tests/gpu/run takes to a machine with a GPU
@@ -30,6 +30,7 @@ WATCHPOST := target/release/watchpost
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 PACKAGES := $(shell sed 's/\#.*//' packaging/debian-packages.txt)
 MACHINE := $(shell uname -m)
+HERE := $(shell dpkg --print-architecture)
 
 export ORT_DYLIB_PATH := $(CURDIR)/$(ONNXRUNTIME)
 
@@ -50,17 +51,21 @@ setup: $(ONNXRUNTIME)
 	@rustup target list --installed | grep -qx wasm32-wasip2 || rustup target add wasm32-wasip2
 	@for c in rustfmt clippy; do rustup component list --installed | grep -q "^$$c" || rustup component add $$c; done
 
-# The wheel is only an archive here: no Python package is installed.
-$(ONNXRUNTIME): packaging/onnxruntime.txt
+# The library out of the wheel of an architecture. The wheel is only an archive here: no Python package is installed.
+define unpack-onnxruntime
 	@python3 -m pip --version >/dev/null 2>&1 || { $(SUDO) apt-get update -q && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends python3 python3-pip ca-certificates; }
 	@mkdir -p $(@D)
 	python3 -m pip download -q --disable-pip-version-check --no-deps --require-hashes --only-binary=:all: --python-version 3.11 \
-	  --implementation cp --platform manylinux_2_28_$(MACHINE) -d $(@D) -r packaging/onnxruntime.txt
+	  --implementation cp --platform manylinux_2_28_$(1) -d $(@D) -r packaging/onnxruntime.txt
 	cd $(@D) && python3 -m zipfile -e onnxruntime-$(ONNXRUNTIME_VERSION)-*.whl unpacked
 	mv -f $(@D)/unpacked/onnxruntime/capi/libonnxruntime.so.$(ONNXRUNTIME_VERSION) $@
 	cp $(@D)/unpacked/onnxruntime/LICENSE $(@D)/ 2>/dev/null || true
 	rm -rf $(@D)/unpacked $(@D)/*.whl
 	@touch $@
+endef
+
+$(ONNXRUNTIME): packaging/onnxruntime.txt
+	$(call unpack-onnxruntime,$(MACHINE))
 
 ## Build
 
@@ -76,11 +81,16 @@ build: plugins
 
 # The tools are only for who makes the package.
 PACKAGING := debhelper dpkg-dev lintian lowdown
+ARCH := $(HERE)
+DEB := target/deb
+ifneq ($(ARCH),$(HERE))
+include packaging/cross.mk
+endif
 deb: build
 	@$(call install-missing,$(PACKAGING))
-	rm -f target/deb/*.deb
-	packaging/deb
-	lintian --fail-on error,warning target/deb/*.deb
+	rm -f $(DEB)/*.deb
+	$(DEB_SETTINGS) packaging/deb $(DEB)
+	lintian --fail-on error,warning $(DEB)/*.deb
 
 ## Use
 

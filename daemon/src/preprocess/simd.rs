@@ -37,6 +37,7 @@ impl Isa {
     /// All that this processor has, the best last.
     #[must_use]
     pub fn all() -> Vec<Self> {
+        #[cfg_attr(not(target_arch = "x86_64"), allow(unused_mut))]
         let mut all = vec![Self::baseline()];
         #[cfg(target_arch = "x86_64")]
         {
