@@ -6,6 +6,7 @@
 #   make bench     the CPU budgets, as ratios measured in one run
 #   make deb       the Debian package: target/deb/watchpost_*.deb; ARCH=arm64: built across, target/deb/arm64/
 #   make test-appliance  the package in a booted Debian, through a user's week (root; part of `make test` there)
+#   make test-deb ARCH=arm64  that package in an emulated Debian, up to an alert (root)
 #   make ptx       compile the GPU's kernels again, after a change of daemon/src/gpu/kernels
 #   make gpu-bundle  what tests/gpu/run takes to a machine with a GPU
 #   make lint      rustfmt --check, clippy -D warnings

@@ -23,8 +23,13 @@ TRIPLE_NAME := $(shell echo $(TRIPLE_ID) | tr a-z A-Z)
 DEB := target/deb/$(ARCH)
 DEB_SETTINGS := ARCH=$(ARCH) CROSS=$(CURDIR)/$(CROSS) BINARY=target/$(TRIPLE)/release/watchpost LIBRARY=$(CROSS)/onnxruntime/libonnxruntime.so
 
-.PHONY: cross
+.PHONY: cross test-deb
 deb: cross
+# As `make test-appliance`, as far as emulation goes.
+test-deb: deb
+	@[ "$$(id -u)" = 0 ] || { echo "test-deb needs root: it mounts, and makes namespaces" >&2; exit 1; }
+	@$(call install-missing,debootstrap qemu-user-static iproute2)
+	tests/appliance/emulated $(ARCH) $(CROSS) $(DEB)/*.deb
 cross: setup $(CROSS)/root/usr $(CROSS)/onnxruntime/libonnxruntime.so
 	@$(call install-missing,gcc-$(subst _,-,$(CPU))-linux-gnu)
 	@rustup target list --installed | grep -qx $(TRIPLE) || rustup target add $(TRIPLE)
