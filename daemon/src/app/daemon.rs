@@ -152,7 +152,7 @@ pub(super) async fn serve(
         handler,
         &tokio::runtime::Handle::current(),
     )?;
-    core.supervisor.apply(&settings);
+    super::reload::begin(&core);
     // Not before there are streams: a box without any would be taken for one that is ready.
     let web = PageServer::start(&page, Arc::new(Web(Arc::clone(&core))), &tokio::runtime::Handle::current());
 

@@ -93,6 +93,12 @@ pub(super) fn apply(core: &Core) -> Result<Reloaded, Refused> {
     outcome
 }
 
+/// Starts the streams for the first time. A reload that was quicker has done so by a newer configuration, which stays.
+pub(super) fn begin(core: &Core) {
+    let _one = lock(&core.reloading.one);
+    core.supervisor.apply(&core.settings());
+}
+
 fn read_and_apply(core: &Core) -> Result<Reloaded, Refused> {
     let Some(file) = &core.config else {
         let text = "this daemon was not started from a file, so there is nothing to read again".into();
