@@ -66,10 +66,16 @@ pub fn settings(arguments: &DemoArgs, folder: &Path, share: &Path) -> anyhow::Re
         }
     }
     if let Some(seed) = arguments.seed {
-        let source = stream.source.split("seed=").next().unwrap_or_default().to_owned();
-        anyhow::ensure!(source.starts_with("scene:"), "--seed is for scenes; {} is none", stream.source);
-        let joint = if source.contains('?') { "" } else { "?" };
-        stream.source = format!("{source}{joint}seed={seed}&size=640x360&fps=25");
+        anyhow::ensure!(
+            stream.source.starts_with("scene:"),
+            "--seed is for scenes; {} is none",
+            stream.source
+        );
+        let (scene, query) = stream.source.split_once('?').unwrap_or((&stream.source, "size=640x360&fps=25"));
+        let others = query.split('&').filter(|key| !key.is_empty() && !key.starts_with("seed="));
+        let query: Vec<String> =
+            std::iter::once(format!("seed={seed}")).chain(others.map(str::to_owned)).collect();
+        stream.source = format!("{scene}?{}", query.join("&"));
     }
     Ok(settings)
 }
@@ -180,7 +186,7 @@ mod tests {
     fn a_seed_and_a_source_change_the_scene() {
         let seeded = DemoArgs { seed: Some(5), ..arguments() };
         let settings_ = settings(&seeded, Path::new("/tmp/x"), Path::new("/tmp/y")).unwrap();
-        assert_eq!(settings_.streams["square"].source, "scene://people?seed=5&size=640x360&fps=25");
+        assert_eq!(settings_.streams["square"].source, "scene://people?seed=5&size=640x360&fps=25&fights=2");
         let ball = DemoArgs { source: Some("scene://ball".into()), ..arguments() };
         let settings_ = settings(&ball, Path::new("/tmp/x"), Path::new("/tmp/y")).unwrap();
         assert_eq!(settings_.streams["square"].plugins["follow"].config["mode"], "ball");

@@ -13,6 +13,7 @@ use rumqttc::{
     AsyncClient, ConnectReturnCode, ConnectionError, Event, Outgoing, Packet, Publish, QoS, SubscribeFilter,
     SubscribeReasonCode,
 };
+use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
@@ -20,6 +21,7 @@ use super::current::Current;
 use super::messages::TelemetryMessage;
 use super::outbox::Outbox;
 use super::requests::{Request, read};
+use super::settings::Destination;
 use super::shared::{ConnectionState, Shared, json};
 use crate::telemetry::progress::{Pulse, Work};
 
@@ -29,6 +31,10 @@ const HANDED: usize = 16;
 const WINDOW: usize = 64;
 /// A connection that lasted so long was a good one: the next pause is short again.
 const GOOD: Duration = Duration::from_secs(10);
+/// How long the embedded broker, which is started beside this, may take before its silence is an error; and between two
+/// looks.
+const OWN_BROKER: Duration = Duration::from_secs(5);
+const LOOK: Duration = Duration::from_millis(20);
 /// Time for connecting, and for a packet to leave.
 const NETWORK: u64 = 20;
 
@@ -103,6 +109,7 @@ impl Connection {
     pub async fn run(mut self) {
         let (first, longest) = self.shared.settings.backoff;
         let mut pause = first;
+        self.await_own_broker().await;
         while self.stop.borrow().is_none() {
             let begin = Instant::now();
             self.pulse.begin(Work::Publish);
@@ -131,6 +138,21 @@ impl Connection {
             outbox.disconnected();
         }
         self.shared.link(ConnectionState::Stopped, None);
+    }
+
+    /// The embedded broker's process has only just been started: that nobody listens yet is nothing to warn of.
+    async fn await_own_broker(&mut self) {
+        let Destination::Embedded(listen) = self.shared.settings.destination else { return };
+        let until = Instant::now() + OWN_BROKER;
+        while self.stop.borrow().is_none()
+            && Instant::now() < until
+            && TcpStream::connect(listen).await.is_err()
+        {
+            // Where the wish to stop comes, or nobody is there any more to say it.
+            if let Ok(Err(_)) = tokio::time::timeout(LOOK, self.stop.changed()).await {
+                return;
+            }
+        }
     }
 
     /// One connection, from dialling to its end.
