@@ -36,7 +36,7 @@ HERE := $(shell dpkg --print-architecture)
 export ORT_DYLIB_PATH := $(CURDIR)/$(ONNXRUNTIME)
 
 
-.PHONY: help setup setup-train build plugins run demo deb test test-appliance soft-driver ptx gpu-bundle accept bench fmt lint doc audit train clean
+.PHONY: help setup setup-train build plugins run demo deb test test-appliance test-deb soft-driver ptx gpu-bundle accept bench fmt lint doc audit train clean
 
 help:
 	@sed -n '/^#   make/s/^# *//p' Makefile
@@ -86,6 +86,9 @@ ARCH := $(HERE)
 DEB := target/deb
 ifneq ($(ARCH),$(HERE))
 include packaging/cross.mk
+else
+test-deb:
+	@echo "test-deb is for the package of another architecture than this machine's: make test-deb ARCH=arm64, or amd64. For its own: make test-appliance" >&2; exit 1
 endif
 deb: build
 	@$(call install-missing,$(PACKAGING))

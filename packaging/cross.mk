@@ -10,6 +10,10 @@ ifeq ($(CPU),)
 $(error ARCH=$(ARCH) is none that Watchpost is packaged for: amd64, arm64)
 endif
 
+ifneq ($(filter test test-appliance,$(MAKECMDGOALS)),)
+$(error ARCH=$(ARCH) is for deb and test-deb; the other tests are of this machine's own architecture)
+endif
+
 CROSS := target/cross/$(ARCH)
 TRIPLE := $(CPU)-unknown-linux-gnu
 CROSS_CC := $(CPU)-linux-gnu-gcc
@@ -21,7 +25,7 @@ TRIPLE_NAME := $(shell echo $(TRIPLE_ID) | tr a-z A-Z)
 
 # Apart: a glob over this machine's packages must not find it. And what packaging/deb needs to know besides.
 DEB := target/deb/$(ARCH)
-DEB_SETTINGS := ARCH=$(ARCH) CROSS=$(CURDIR)/$(CROSS) BINARY=target/$(TRIPLE)/release/watchpost LIBRARY=$(CROSS)/onnxruntime/libonnxruntime.so
+DEB_SETTINGS := ARCH=$(ARCH) WATCHPOST_CROSS=$(CURDIR)/$(CROSS) BINARY=target/$(TRIPLE)/release/watchpost LIBRARY=$(CROSS)/onnxruntime/libonnxruntime.so
 
 .PHONY: cross test-deb
 deb: cross
@@ -30,21 +34,21 @@ test-deb: deb
 	@[ "$$(id -u)" = 0 ] || { echo "test-deb needs root: it mounts, and makes namespaces" >&2; exit 1; }
 	@$(call install-missing,debootstrap qemu-user-static iproute2)
 	tests/appliance/emulated $(ARCH) $(CROSS) $(DEB)/*.deb
-cross: setup $(CROSS)/root/usr $(CROSS)/onnxruntime/libonnxruntime.so
+cross: setup $(CROSS)/made $(CROSS)/onnxruntime/libonnxruntime.so
 	@$(call install-missing,gcc-$(subst _,-,$(CPU))-linux-gnu)
 	@rustup target list --installed | grep -qx $(TRIPLE) || rustup target add $(TRIPLE)
-	PKG_CONFIG_ALLOW_CROSS=1 PKG_CONFIG_SYSROOT_DIR=$(SYSROOT) \
+	env -u RUSTFLAGS PKG_CONFIG_ALLOW_CROSS=1 PKG_CONFIG_SYSROOT_DIR=$(SYSROOT) \
 	PKG_CONFIG_LIBDIR=$(SYSROOT_LIBRARIES)/pkgconfig:$(SYSROOT)/usr/share/pkgconfig \
 	CC_$(TRIPLE_ID)=$(CROSS_CC) CFLAGS_$(TRIPLE_ID)=--sysroot=$(SYSROOT) \
 	CARGO_TARGET_$(TRIPLE_NAME)_LINKER=$(CROSS_CC) \
 	CARGO_TARGET_$(TRIPLE_NAME)_RUSTFLAGS="-C link-arg=--sysroot=$(SYSROOT)" \
 	$(CARGO) build --release --locked -p watchpost --target $(TRIPLE)
 
-$(CROSS)/root/usr: packaging/sysroot packaging/debian-packages.txt
+$(CROSS)/made: packaging/sysroot packaging/apt-aside packaging/apt-sources packaging/debian-packages.txt | setup
 	packaging/sysroot $(ARCH) $(CROSS)
-	@touch $@
 	@# Cargo does not see that libraries have changed.
 	$(CARGO) clean -q --release --target $(TRIPLE) -p watchpost
+	@touch $@
 
-$(CROSS)/onnxruntime/libonnxruntime.so: packaging/onnxruntime.txt
+$(CROSS)/onnxruntime/libonnxruntime.so: packaging/onnxruntime.txt | setup
 	$(call unpack-onnxruntime,$(CPU))

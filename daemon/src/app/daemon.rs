@@ -183,7 +183,7 @@ pub(super) async fn serve(
         publisher.stop(FLUSH).await;
     }
     // With the ends that the streams' stopping brought.
-    let _ = tokio::task::spawn_blocking(move || page.remember()).await;
+    let _ = tokio::time::timeout(FLUSH, tokio::task::spawn_blocking(move || page.remember())).await;
     tracing::info!("stopped");
     match lost {
         // The service manager starts a new process, which can use the GPU again.

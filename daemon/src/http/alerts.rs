@@ -78,7 +78,7 @@ impl Alerts {
         Ok(Self(Mutex::new(List { incidents, changed: false })))
     }
 
-    /// The list as a file, where it has changed since the last call.
+    /// The list as a file, where an incident has begun, ended or become graver since the last call.
     pub(super) fn unsaved(&self) -> Option<Vec<u8>> {
         let mut list = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if !std::mem::take(&mut list.changed) {
@@ -95,12 +95,13 @@ impl Alerts {
     /// Adds a step.
     pub(super) fn add(&self, step: Step) {
         let mut list = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        list.changed = true;
-        let incidents = &mut list.incidents;
+        let List { incidents, changed } = &mut *list;
         let Step { stream, plugin, entry, event, captured, reason } = step;
         let known = incidents.iter_mut().find(|it| it.id == event.incident && *it.stream == *stream);
         let ended = event.change == Change::End;
         if let Some(incident) = known {
+            // Not for each update: while an incident goes on they come all the time.
+            *changed |= ended || event.severity > incident.severity;
             incident.severity = incident.severity.max(event.severity);
             incident.score = incident.score.max(event.score);
             incident.last = incident.last.max(captured);
@@ -108,6 +109,7 @@ impl Alerts {
             incident.reason = reason.or_else(|| said(&event)).or_else(|| incident.reason.take());
             return;
         }
+        *changed = true;
         if incidents.len() >= KEPT {
             let over = incidents.iter().position(|incident| incident.ended).unwrap_or(0);
             incidents.remove(over);

@@ -25,7 +25,6 @@ mod slow;
 mod tests;
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
@@ -137,7 +136,7 @@ struct Shared {
     /// Where the alerts are kept.
     file: PathBuf,
     /// Whether they could not be written at the last try.
-    forgetful: AtomicBool,
+    forgetful: Mutex<bool>,
     series: Mutex<Series>,
     status: Mutex<HttpStatus>,
     setup: watch::Sender<Setup>,
@@ -158,7 +157,7 @@ impl Page {
             registry: registry.clone(),
             alerts: remembered(&file),
             file,
-            forgetful: AtomicBool::new(false),
+            forgetful: Mutex::default(),
             series: Mutex::default(),
             status: Mutex::new(status),
             setup: watch::Sender::new(setup(http, state)),
@@ -182,14 +181,16 @@ impl Page {
 
     /// Writes the alerts down, where there are new ones: for the page of the daemon's next life. May wait for the disk.
     pub fn remember(&self) {
+        // One at a time: what was taken first is written first.
+        let mut forgetful = lock(&self.0.forgetful);
         let Some(bytes) = self.0.alerts.unsaved() else { return };
-        let Err(error) = durable::replace(&self.0.file, &bytes) else {
-            self.0.forgetful.store(false, Ordering::Relaxed);
+        let Err(error) = durable::replace(&self.0.file, &bytes, durable::Readers::None) else {
+            *forgetful = false;
             return;
         };
         self.0.alerts.not_saved();
         // Once, and not at each try while the disk is full.
-        if !self.0.forgetful.swap(true, Ordering::Relaxed) {
+        if !std::mem::replace(&mut *forgetful, true) {
             tracing::warn!(path = %self.0.file.display(), %error,
                 "the page's list of alerts cannot be written; after a restart it would lack the newest");
         }

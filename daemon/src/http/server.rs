@@ -66,17 +66,16 @@ impl Server {
 async fn look(page: Page, stop: CancellationToken) {
     let mut tick = tokio::time::interval(STEP);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    let mut written: Option<tokio::task::JoinHandle<()>> = None;
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             _ = tick.tick() => {
                 lock(&page.0.series).look(&page.0.registry);
-                let page = page.clone();
-                // A disk that hangs holds up the lines of the page, and nothing else.
-                let written = tokio::task::spawn_blocking(move || page.remember());
-                tokio::select! {
-                    () = stop.cancelled() => return,
-                    _ = written => {}
+                // A disk that hangs holds up nothing here.
+                if written.as_ref().is_none_or(tokio::task::JoinHandle::is_finished) {
+                    let page = page.clone();
+                    written = Some(tokio::task::spawn_blocking(move || page.remember()));
                 }
             }
         }

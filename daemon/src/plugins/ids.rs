@@ -45,7 +45,7 @@ impl Ids {
             Err(error) => return Err(error),
         };
         let reserved = next + BLOCK;
-        durable::replace(path, reserved.to_string().as_bytes())?;
+        durable::replace(path, reserved.to_string().as_bytes(), durable::Readers::None)?;
         Ok(Self { path: Some(path.to_owned()), inner: Mutex::new(Inner { next: next.max(1), reserved }) })
     }
 
@@ -68,7 +68,7 @@ impl Ids {
         if inner.next >= inner.reserved {
             let reserved = inner.reserved + BLOCK;
             if let Some(path) = &self.path {
-                durable::replace(path, reserved.to_string().as_bytes())?;
+                durable::replace(path, reserved.to_string().as_bytes(), durable::Readers::None)?;
             }
             inner.reserved = reserved;
         }
@@ -86,7 +86,7 @@ impl Drop for Ids {
     fn drop(&mut self) {
         let next = self.inner.lock().unwrap_or_else(PoisonError::into_inner).next;
         let Some(path) = &self.path else { return };
-        if let Err(error) = durable::replace(path, next.to_string().as_bytes()) {
+        if let Err(error) = durable::replace(path, next.to_string().as_bytes(), durable::Readers::None) {
             tracing::debug!(path = %path.display(), %error, "the rest of a block of ids is lost");
         }
     }

@@ -244,7 +244,7 @@ impl Ledger {
                 serde_json::to_writer(&mut content, &Line::Begin(open.clone()))?;
                 content.push(b'\n');
             }
-            durable::replace(&self.path, &content)?;
+            durable::replace(&self.path, &content, durable::Readers::None)?;
             self.written = content.len() as u64;
             self.file = Some(OpenOptions::new().append(true).open(&self.path)?);
             return Ok(());
@@ -292,7 +292,7 @@ pub(super) fn orphans(folder: &Path) -> io::Result<Vec<Orphan>> {
             serde_json::to_writer(&mut content, &Line::Begin(found.clone()))?;
             content.push(b'\n');
         }
-        durable::replace(&gathered, &content)?;
+        durable::replace(&gathered, &content, durable::Readers::None)?;
     }
     for path in logs.iter().filter(|path| **path != gathered) {
         fs::remove_file(path)?;

@@ -70,7 +70,7 @@ impl Memory {
     }
 
     fn write(&self) -> std::io::Result<()> {
-        durable::replace(&self.path, &serde_json::to_vec(&self.retained)?)
+        durable::replace(&self.path, &serde_json::to_vec(&self.retained)?, durable::Readers::None)
     }
 }
 

@@ -120,7 +120,9 @@ fn own() -> String {
 /// Writes the version; whole or not at all. A disk that is full must not keep the daemon from its alerts.
 fn note(folder: &Path, version: u32) {
     let path = folder.join(FILE);
-    if let Err(error) = durable::replace(&path, format!("{version}\n{}\n", own()).as_bytes()) {
+    if let Err(error) =
+        durable::replace(&path, format!("{version}\n{}\n", own()).as_bytes(), durable::Readers::All)
+    {
         tracing::warn!(path = %path.display(), %error, "the state's version cannot be written");
     }
 }

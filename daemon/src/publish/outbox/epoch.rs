@@ -16,7 +16,7 @@ pub fn next(folder: &Path) -> u64 {
     let seconds = (Timestamp::now().0 / 1_000_000).max(1);
     let last = std::fs::read_to_string(&path).ok().and_then(|text| text.trim().parse::<u64>().ok());
     let epoch = last.map_or(seconds, |last| last.saturating_add(1));
-    match durable::replace(&path, format!("{epoch}\n").as_bytes()) {
+    match durable::replace(&path, format!("{epoch}\n").as_bytes(), durable::Readers::None) {
         Ok(()) => epoch,
         Err(error) => {
             let epoch = epoch.max(seconds);

@@ -217,7 +217,7 @@ impl Ledger {
     fn save(&self) -> io::Result<()> {
         let mut book = serde_json::to_vec_pretty(&self.book)?;
         book.push(b'\n');
-        durable::replace(&self.path, &book)
+        durable::replace(&self.path, &book, durable::Readers::None)
     }
 }
 
