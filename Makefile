@@ -54,7 +54,7 @@ setup: $(ONNXRUNTIME)
 
 # The library out of the wheel of an architecture. The wheel is only an archive here: no Python package is installed.
 define unpack-onnxruntime
-	@python3 -m pip --version >/dev/null 2>&1 || { $(SUDO) apt-get update -q && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends python3 python3-pip ca-certificates; }
+	@$(call install-missing,python3 python3-pip ca-certificates)
 	@mkdir -p $(@D)
 	python3 -m pip download -q --disable-pip-version-check --no-deps --require-hashes --only-binary=:all: --python-version 3.11 \
 	  --implementation cp --platform manylinux_2_28_$(1) -d $(@D) -r packaging/onnxruntime.txt
@@ -229,7 +229,7 @@ audit:
 ## Train (never part of `make test`)
 
 setup-train: setup
-	@for p in python3-torch python3-numpy python3-pil python3-onnx ffmpeg; do dpkg-query -W $$p >/dev/null 2>&1 || { $(SUDO) apt-get update -q && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$p; }; done
+	@$(call install-missing,python3-torch python3-numpy python3-pil python3-onnx ffmpeg)
 	@[ -d target/train-python ] || /usr/bin/python3 -m pip install -q --disable-pip-version-check --target target/train-python onnxruntime==$(ONNXRUNTIME_VERSION)
 
 train: build setup-train

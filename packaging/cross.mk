@@ -27,7 +27,7 @@ TRIPLE_NAME := $(shell echo $(TRIPLE_ID) | tr a-z A-Z)
 DEB := target/deb/$(ARCH)
 DEB_SETTINGS := ARCH=$(ARCH) WATCHPOST_CROSS=$(CURDIR)/$(CROSS) BINARY=target/$(TRIPLE)/release/watchpost LIBRARY=$(CROSS)/onnxruntime/libonnxruntime.so
 
-.PHONY: cross test-deb
+.PHONY: cross
 deb: cross
 # As `make test-appliance`, as far as emulation goes.
 test-deb: deb

@@ -35,10 +35,13 @@ pub fn replace(path: &Path, content: &[u8], readers: Readers) -> io::Result<()> 
 }
 
 fn write(path: &Path, content: &[u8], readers: Readers) -> io::Result<()> {
-    let mut file = OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(path)?;
-    if readers == Readers::All {
-        file.set_permissions(Permissions::from_mode(0o644))?;
-    }
+    let mode = match readers {
+        Readers::None => 0o600,
+        Readers::All => 0o644,
+    };
+    let mut file = OpenOptions::new().create(true).write(true).truncate(true).mode(mode).open(path)?;
+    // Whatever the umask, and whatever the mode of one that a power cut left.
+    file.set_permissions(Permissions::from_mode(mode))?;
     file.write_all(content)?;
     file.sync_all()
 }
@@ -61,9 +64,7 @@ mod tests {
             replace(&path, content.as_bytes(), readers).unwrap();
             assert_eq!(fs::read_to_string(&path).unwrap(), content);
             assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left beside it");
-            if readers == Readers::All {
-                assert_eq!(mode(&path), expected);
-            }
+            assert_eq!(mode(&path), expected, "{readers:?}");
         }
         let fresh = folder.path().join("secret");
         replace(&fresh, b"x", Readers::None).unwrap();
